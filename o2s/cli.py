@@ -1,0 +1,403 @@
+"""The command line: `o2s COMMAND`, each command a plain function.
+
+Modules that load torch or transformers are imported inside the commands, so that `o2s --help`
+answers at once.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from o2s.errors import InputError
+from o2s.terminal import (
+    ConsoleHandler,
+    answer_json,
+    boxes_json,
+    draw,
+    each,
+    out,
+    print_boxes,
+    print_error,
+    print_json,
+    progress_bar,
+    say_untrained,
+    step,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from o2s.encoder import EncoderConfig, SceneEncoder
+    from o2s.llm.answering import SceneAnswerer
+    from o2s.scene import RegionFeatures, Scene
+
+app = typer.Typer(
+    name="o2s",
+    help="Scans in, answers out: let a language model see a 3D indoor scene.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Up(StrEnum):
+    """Which axis of the file points up."""
+
+    auto = "auto"
+    x = "x"
+    y = "y"
+    z = "z"
+    minus_x = "-x"
+    minus_y = "-y"
+    minus_z = "-z"
+
+
+class Unit(StrEnum):
+    """The unit of length of the file."""
+
+    auto = "auto"
+    m = "m"
+    cm = "cm"
+    mm = "mm"
+
+
+class DetectorName(StrEnum):
+    """The detectors there are."""
+
+    clusters = "clusters"
+
+
+ScanArgument = Annotated[Path, typer.Argument(help="A scan: .ply, .pcd, .npz or .safetensors.")]
+UpOption = Annotated[Up, typer.Option(help="The axis that points up in the file.")]
+UnitOption = Annotated[Unit, typer.Option(help="The file's unit of length.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+ModelOption = Annotated[Path | None, typer.Option(help="The folder of a saved model.")]
+ConfigOption = Annotated[
+    str, typer.Option(help="What to build without --model: a config's name or a YAML file.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key of the config: encoder.max_regions=20"),
+]
+LanguageModelOption = Annotated[
+    str | None,
+    typer.Option(help="A folder, a hub name or smollm2-135m, instead of the config's."),
+]
+ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads; all if not given.")]
+PictureOption = Annotated[Path | None, typer.Option(help="Also draw the boxes: a .png file.")]
+
+
+@app.command(epilog="Example: o2s ask room.ply 'How many chairs are there?'")
+def ask(
+    scan: ScanArgument,
+    question: Annotated[str, typer.Argument(help="What to ask about it.")],
+    json_output: JsonOption = False,
+    model: ModelOption = None,
+    config: ConfigOption = "tiny",
+    override: SetOption = None,
+    language_model: LanguageModelOption = None,
+    up: UpOption = Up.auto,
+    unit: UnitOption = Unit.auto,
+    max_new_tokens: Annotated[int, typer.Option(help="The longest answer.")] = 64,
+    threads: ThreadsOption = None,
+) -> None:
+    """Answer a question about a scan."""
+    _set_threads(threads)
+    with progress_bar() as progress:
+        scene = _read(progress, scan, up, unit)
+        answerer = _answerer(progress, model, config, override, language_model)
+        look = _look(progress, answerer.model.encoder, scene)
+        with step(progress, "answering"):
+            answer = answerer.ask(look, question, max_new_tokens=max_new_tokens)
+    say_untrained(answerer.untrained)
+    if json_output:
+        print_json(answer_json(scan, answer, len(look.boxes)))
+    else:
+        out.print(answer.text, markup=False, highlight=False)
+
+
+@app.command(epilog="Example: o2s caption room.ply --picture room.png")
+def caption(
+    scan: ScanArgument,
+    json_output: JsonOption = False,
+    model: ModelOption = None,
+    config: ConfigOption = "tiny",
+    override: SetOption = None,
+    language_model: LanguageModelOption = None,
+    up: UpOption = Up.auto,
+    unit: UnitOption = Unit.auto,
+    picture: PictureOption = None,
+    max_new_tokens: Annotated[int, typer.Option(help="The longest caption.")] = 32,
+    threads: ThreadsOption = None,
+) -> None:
+    """Describe every object of a scan: box, label, score and sentence."""
+    _set_threads(threads)
+    with progress_bar() as progress:
+        scene = _read(progress, scan, up, unit)
+        answerer = _answerer(progress, model, config, override, language_model)
+        look = _look(progress, answerer.model.encoder, scene)
+        captions = _caption(progress, answerer, look, max_new_tokens)
+    say_untrained(answerer.untrained)
+    if picture is not None:
+        draw(scene, look.boxes, picture, captions)
+    if json_output:
+        print_json(boxes_json(scan, scene, look.boxes, captions))
+    else:
+        print_boxes(scene, look.boxes, captions)
+
+
+@app.command(epilog="Example: o2s detect room.ply --json > boxes.json")
+def detect(
+    scan: ScanArgument,
+    detector: Annotated[DetectorName, typer.Option(help="Which detector.")] = DetectorName.clusters,
+    json_output: JsonOption = False,
+    config: ConfigOption = "tiny",
+    override: SetOption = None,
+    up: UpOption = Up.auto,
+    unit: UnitOption = Unit.auto,
+    picture: PictureOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Find the objects of a scan: boxes only."""
+    from o2s.encoder import build_detector
+
+    _set_threads(threads)
+    encoder_config = _encoder_config(config, [*(override or []), f"encoder.detector={detector}"])
+    with progress_bar() as progress:
+        scene = _read(progress, scan, up, unit)
+        with step(progress, "finding objects"):
+            boxes = build_detector(encoder_config)(scene).best(encoder_config.max_regions)
+    if picture is not None:
+        draw(scene, boxes, picture)
+    if json_output:
+        print_json(boxes_json(scan, scene, boxes))
+    else:
+        print_boxes(scene, boxes)
+
+
+@app.command(epilog="Example: o2s encode rooms/*.ply --out encoded")
+def encode(
+    scans: Annotated[list[Path], typer.Argument(help="Scan files.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Where to write <name>.safetensors.")],
+    model: ModelOption = None,
+    config: ConfigOption = "tiny",
+    override: SetOption = None,
+    up: UpOption = Up.auto,
+    unit: UnitOption = Unit.auto,
+    threads: ThreadsOption = None,
+) -> None:
+    """Write scene tokens and region features, one .safetensors a scan.
+
+    Scans that have been encoded already, with the same encoder, are left alone: a command that
+    was interrupted can be run again and does the rest.
+    """
+    from o2s import encoded
+
+    _set_threads(threads)
+    encoded.check_names(scans)
+    encoder, untrained = _encoder(model, config, override)
+    failed = 0
+    out_folder.mkdir(parents=True, exist_ok=True)
+    with progress_bar() as progress:
+        for scan in each(progress, "encoding", scans):
+            try:
+                made_from = encoded.fingerprint(scan, encoder, up=up.value, unit=unit.value)
+                target = out_folder / f"{scan.stem}.safetensors"
+                if encoded.is_current(target, made_from):
+                    continue
+                scene = _read(progress, scan, up, unit)
+                tokens = encoder.gather([_look(progress, encoder, scene)])[0]
+                encoded.write(target, scene, tokens, made_from)
+            except InputError as error:
+                failed += 1
+                print_error(error)
+    say_untrained(untrained)
+    if failed:
+        raise InputError(f"{failed} of {len(scans)} scans could not be encoded (named above)")
+
+
+@app.command(epilog="Example: o2s demo --out demo")
+def demo(
+    out_folder: Annotated[Path, typer.Option("--out", help="The folder for the results.")],
+    model: ModelOption = None,
+    config: ConfigOption = "tiny",
+    override: SetOption = None,
+    language_model: LanguageModelOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Run the main job on the scan that comes with o2s.
+
+    Writes objects.json (boxes and captions), answers.json, tokens.safetensors and scene.png.
+    """
+    from o2s import encoded
+    from o2s.io import bundled_scan
+
+    questions = ("What is in this room?", "How many objects are there?", "What stands on the left?")
+    _set_threads(threads)
+    scan = bundled_scan()
+    out_folder.mkdir(parents=True, exist_ok=True)
+    with progress_bar() as progress:
+        scene = _read(progress, scan, Up.auto, Unit.auto)
+        answerer = _answerer(progress, model, config, override, language_model)
+        encoder = answerer.model.encoder
+        look = _look(progress, encoder, scene)
+        with step(progress, "answering"):
+            answers = answerer.ask_batch([look] * len(questions), questions)
+        captions = _caption(progress, answerer, look, 24)
+        made_from = encoded.fingerprint(scan, encoder, up="auto", unit="auto")
+        encoded.write(out_folder / "tokens.safetensors", scene, answerer.tokens(look), made_from)
+    write_json(
+        out_folder / "objects.json",
+        boxes_json(scan, scene, look.boxes, captions) | {"untrained": answerer.untrained},
+    )
+    write_json(
+        out_folder / "answers.json",
+        {
+            "answers": [answer_json(scan, answer, len(look.boxes)) for answer in answers],
+            "untrained": answerer.untrained,
+        },
+    )
+    draw(scene, look.boxes, out_folder / "scene.png", captions)
+    print_boxes(scene, look.boxes, captions)
+    table = Table("question", "answer", title="answers")
+    for answer in answers:
+        table.add_row(answer.question, answer.text)
+    out.print(table)
+    say_untrained(answerer.untrained)
+    names = "objects.json, answers.json, tokens.safetensors and scene.png"
+    out.print(f"{names} are in {out_folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: o2s weights smollm2-135m")
+def weights(
+    name: Annotated[str | None, typer.Argument(help="Fetch these, or verify if fetched.")] = None,
+) -> None:
+    """List the pretrained weights; fetch and verify those that are named."""
+    from o2s import weights as store
+
+    if name is None:
+        table = Table("name", "what", "licence", "from", "state")
+        for entry in store.WEIGHTS.values():
+            state = str(entry.folder) if entry.fetched else "not fetched"
+            table.add_row(entry.name, entry.what, entry.licence, entry.source, state)
+        out.print(table)
+        return
+    with progress_bar() as progress:
+        if not store.named(name).fetched:
+            with step(progress, f"fetching {name}, once"):
+                store.fetch(name)
+        with step(progress, f"verifying {name}"):
+            broken = store.verify(name)
+    folder = store.named(name).folder
+    if broken:
+        raise InputError(
+            f"{folder}: {', '.join(broken)} changed since fetched; remove the folder and run "
+            f"`o2s weights {name}` again"
+        )
+    out.print(f"{name}: verified, in {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: mistakes of the user's are one line and exit code 2."""
+    logging.getLogger("o2s").addHandler(ConsoleHandler())
+    logging.getLogger("o2s").setLevel(logging.INFO)
+    warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app()
+    except InputError as error:
+        print_error(error)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise
+        print_error(f"{error.filename or 'writing'}: {error.strerror}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _read(progress: Progress, scan: Path, up: Up, unit: Unit) -> "Scene":
+    from o2s.io import read_scene
+
+    with step(progress, f"reading {scan.name}"):
+        return read_scene(scan, up=up.value, unit=unit.value)
+
+
+def _look(progress: Progress, encoder: "SceneEncoder", scene: "Scene") -> "RegionFeatures":
+    with step(progress, "finding objects"):
+        boxes = encoder.detect(scene)
+    with step(progress, "encoding objects") as update:
+        return encoder.look(scene, boxes, update)
+
+
+def _caption(
+    progress: Progress, answerer: "SceneAnswerer", look: "RegionFeatures", max_new_tokens: int
+) -> list[str]:
+    with step(progress, "describing objects") as update:
+        return answerer.caption(look, max_new_tokens=max_new_tokens, progress=update)
+
+
+def _answerer(
+    progress: Progress,
+    model: Path | None,
+    config: str,
+    override: list[str] | None,
+    language_model: str | None,
+) -> "SceneAnswerer":
+    from o2s import config as configs
+
+    if model is not None and override:
+        raise InputError("--set changes a config, and --model brings its own; give one of them")
+    with step(progress, "loading the language model"):
+        from transformers.utils import logging as transformers_logging
+
+        from o2s.llm.answering import SceneAnswerer
+        from o2s.llm.modeling import SceneLMRecipe
+
+        transformers_logging.disable_progress_bar()
+        if model is not None:
+            return SceneAnswerer.load(model, language_model)
+        recipe = configs.load(config, SceneLMRecipe, override or [])
+        recipe.language_model = language_model or recipe.language_model
+        return SceneAnswerer.build(recipe)
+
+
+def _encoder(
+    model: Path | None, config: str, override: list[str] | None
+) -> tuple["SceneEncoder", list[str]]:
+    """The encoder alone, and which parts of it are untrained."""
+    from o2s.encoder import SceneEncoder, untrained_parts
+
+    if model is not None:
+        from o2s.llm.modeling import load_encoder
+
+        return load_encoder(model)
+    encoder_config = _encoder_config(config, override or [])
+    encoder = SceneEncoder.build(encoder_config)
+    return encoder, untrained_parts(encoder_config, encoder.detector)
+
+
+def _encoder_config(config: str, overrides: list[str]) -> "EncoderConfig":
+    from o2s import config as configs
+    from o2s.llm.modeling import SceneLMRecipe
+
+    return configs.load(config, SceneLMRecipe, overrides).encoder
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        if threads < 1:
+            raise InputError(f"--threads is {threads}, expected at least 1")
+        torch.set_num_threads(threads)

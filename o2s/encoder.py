@@ -1,0 +1,180 @@
+"""SceneEncoder: a scan in, scene tokens out.
+
+Scene -> detector                   Boxes        R regions of interest
+      -> crop_regions               Regions      [R, P, C]
+      -> PointBert                  features     [R, F]
+      -> QueryAggregator            SceneTokens  [Q, F]
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from o2s import weights
+from o2s.aggregator import AggregatorConfig, QueryAggregator
+from o2s.detect import ClusterDetector, ClustersConfig, Detector
+from o2s.errors import InputError
+from o2s.point_bert import SIZES, PointBert, PointBertConfig
+from o2s.regions import RegionConfig, crop_regions
+from o2s.scene import Boxes, RegionFeatures, Scene, SceneTokens
+
+# The widest layer of the mini-PointNet has 512 channels: keep it under 256 MB of float32.
+_CHUNK_VALUES = 2**26
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Which parts a scene encoder has.
+
+    `point_bert` is a size, by name or spelled out; `point_bert_weights` is a public ULIP
+    checkpoint, which brings its own size. Parts without weights begin at random, the same for
+    the same `seed`.
+    """
+
+    detector: Literal["clusters"] = "clusters"
+    clusters: ClustersConfig = field(default_factory=ClustersConfig)
+    max_regions: int = 64
+    regions: RegionConfig = field(default_factory=RegionConfig)
+    point_bert: Literal["tiny", "ulip1", "ulip2"] | PointBertConfig = "tiny"
+    point_bert_weights: str | None = None
+    trust_pickle: bool = False
+    aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_regions < 1:
+            raise ValueError(f"max_regions is {self.max_regions}, expected at least 1")
+
+
+class SceneEncoder(nn.Module):
+    """Detector, region encoder and aggregator, one after the other.
+
+    `config` spells out the sizes in use, so that the same encoder can be built again.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        *,
+        detector: Detector,
+        point_bert: PointBert,
+        aggregator: QueryAggregator,
+    ) -> None:
+        super().__init__()
+        self.config = replace(config, point_bert=point_bert.config, point_bert_weights=None)
+        self.detector = detector
+        self.point_bert = point_bert
+        self.aggregator = aggregator
+
+    @classmethod
+    def build(cls, config: EncoderConfig) -> "SceneEncoder":
+        """An encoder from its config, in evaluation mode."""
+        size = config.point_bert
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            if config.point_bert_weights is None:
+                point_bert = PointBert(SIZES[size] if isinstance(size, str) else size)
+            else:
+                point_bert = _from_checkpoint(config)
+            aggregator = QueryAggregator(config.aggregator, point_bert.config.feature_width)
+        detector = build_detector(config)
+        return cls(config, detector=detector, point_bert=point_bert, aggregator=aggregator).eval()
+
+    @property
+    def width(self) -> int:
+        """F, the width of region features and scene tokens."""
+        return self.point_bert.config.feature_width
+
+    def forward(self, scenes: Sequence[Scene]) -> list[SceneTokens]:
+        """Scene tokens of each scan, the same alone and in a batch."""
+        return self.gather([self.look(scene) for scene in scenes])
+
+    @torch.no_grad()
+    def detect(self, scene: Scene) -> Boxes:
+        """At most `max_regions` boxes, best first."""
+        return self.detector(scene).best(self.config.max_regions)
+
+    @torch.no_grad()
+    def look(
+        self,
+        scene: Scene,
+        boxes: Boxes | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> RegionFeatures:
+        """Detect the regions of one scan and encode each.
+
+        Args:
+            scene: the scan.
+            boxes: regions of interest found elsewhere, instead of the detector's.
+            progress: called with the number of regions done and the number of all.
+        """
+        regions = crop_regions(
+            scene,
+            self.detect(scene) if boxes is None else boxes,
+            self.config.regions,
+            channels=self.point_bert.config.channels,
+        )
+        config = self.point_bert.config
+        chunk = max(1, _CHUNK_VALUES // (config.groups * config.neighbours * 512))
+        features: list[Float[Tensor, "_ F"]] = [regions.points.new_zeros(0, self.width)]
+        for start in range(0, len(regions), chunk):
+            features.append(self.point_bert(regions.points[start : start + chunk]))
+            if progress is not None:
+                progress(min(start + chunk, len(regions)), len(regions))
+        return RegionFeatures(regions.boxes, torch.cat(features))
+
+    @torch.no_grad()
+    def gather(self, looks: Sequence[RegionFeatures]) -> list[SceneTokens]:
+        """Scene tokens of regions that have been encoded already."""
+        if not looks:
+            return []
+        features, boxes, mask = pad_regions(looks)
+        tokens = self.aggregator(features, boxes, mask)
+        return [
+            SceneTokens(t, look.boxes, look.features) for t, look in zip(tokens, looks, strict=True)
+        ]
+
+
+def build_detector(config: EncoderConfig) -> Detector:
+    """The detector alone."""
+    detectors: Mapping[str, Callable[[], Detector]] = {
+        "clusters": lambda: ClusterDetector(config.clusters),
+    }
+    return detectors[config.detector]()
+
+
+def untrained_parts(config: EncoderConfig, detector: Detector) -> list[str]:
+    """The parts of a newly built encoder that hold random numbers."""
+    parts = ["detector"] if detector.needs_training else []
+    if config.point_bert_weights is None:
+        parts.append("region encoder")
+    return [*parts, "aggregator"]
+
+
+def pad_regions(
+    looks: Sequence[RegionFeatures],
+) -> tuple[Float[Tensor, "B R F"], Float[Tensor, "B R 6"], Bool[Tensor, "B R"]]:
+    """Scenes of different size side by side: features, centre and size of boxes, real regions."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    features = pad([look.features for look in looks], batch_first=True)
+    boxes = pad([look.boxes.tensor[:, :6] for look in looks], batch_first=True)
+    count = torch.tensor([len(look.boxes) for look in looks])
+    mask = torch.arange(features.shape[1]) < count[:, None]
+    return features, boxes.to(features), mask.to(features.device)
+
+
+def _from_checkpoint(config: EncoderConfig) -> PointBert:
+    path = Path(config.point_bert_weights or "")
+    checkpoint = weights.load_checkpoint(path, trust_pickle=config.trust_pickle)
+    state = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{path}: expected a state_dict, tensors by name, and found other things")
+    try:
+        return PointBert.from_ulip(state)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error

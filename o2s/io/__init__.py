@@ -1,0 +1,179 @@
+"""Scan files in, scenes out: PLY, PCD, NPZ and our own prepared .safetensors."""
+
+import logging
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from o2s.errors import InputError
+from o2s.io.arrays import read_npz, read_prepared, write_prepared
+from o2s.io.cloud import Cloud, Reader, require_file
+from o2s.io.pcd import read_pcd
+from o2s.io.ply import read_ply, write_ply
+from o2s.io.upright import find_up, guess_unit, rotation_to_z
+from o2s.scene import Scene
+
+__all__ = [
+    "SUFFIXES",
+    "Axis",
+    "Cloud",
+    "Unit",
+    "bundled_scan",
+    "read_npz",
+    "read_pcd",
+    "read_ply",
+    "read_scene",
+    "scene_from_cloud",
+    "write_ply",
+    "write_scene",
+]
+
+Axis = Literal["auto", "x", "y", "z", "-x", "-y", "-z"]
+Unit = Literal["auto", "m", "cm", "mm"]
+
+log = logging.getLogger(__name__)
+
+
+def read_scene(path: Path | str, *, up: Axis = "auto", unit: Unit = "auto") -> Scene:
+    """Read a scan file as an upright scene in metres, centred on the mean of its points.
+
+    Points without finite coordinates are dropped. A prepared .safetensors is upright and in metres
+    already: it is loaded as it is, whatever `up` and `unit` say.
+
+    Args:
+        path: a .ply, .pcd, .npz or prepared .safetensors file.
+        up: the axis of the file that points up; "auto" finds it from the points.
+        unit: the file's unit of length; "auto" guesses it from the extent.
+
+    Raises:
+        InputError: the file is missing, damaged, of another kind, or holds no points.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == _PREPARED:
+        return read_prepared(path)
+    if suffix not in _READERS:
+        require_file(path)
+        raise InputError(f"{path}: {_MESH_ADVICE if suffix in _MESHES else _advice(suffix)}")
+    return scene_from_cloud(_READERS[suffix](path), path, up=up, unit=unit)
+
+
+def write_scene(scene: Scene, path: Path | str) -> Path:
+    """Write a prepared .safetensors that `read_scene` loads as exactly the same scene.
+
+    The file appears whole or not at all.
+
+    Raises:
+        InputError: `path` does not end in .safetensors.
+    """
+    path = Path(path)
+    if path.suffix.lower() != _PREPARED:
+        raise InputError(f"{path}: a prepared scene is written to a name ending in {_PREPARED}")
+    write_prepared(scene, path)
+    return path
+
+
+def scene_from_cloud(cloud: Cloud, path: Path, *, up: Axis = "auto", unit: Unit = "auto") -> Scene:
+    """Scale, turn upright and centre the points of one file; see `read_scene`.
+
+    `path` names the scene and stands in messages; it is not read.
+
+    Raises:
+        InputError: no point has finite coordinates.
+    """
+    valid = (np.abs(cloud.xyz) <= _FARTHEST).all(axis=1)
+    xyz, dropped = cloud.xyz[valid], len(cloud) - int(valid.sum())
+    if not len(xyz):
+        found = f"{dropped} points, none with finite coordinates" if dropped else "no points"
+        raise InputError(f"{path}: holds {found}; expected a scan")
+    if dropped:
+        log.warning(
+            "%s: dropped %d of %d points without finite coordinates", path, dropped, len(cloud)
+        )
+
+    mean = xyz.mean(axis=0)
+    centred = xyz - mean
+    sample = _sample(centred)
+    if unit == "auto":
+        unit = guess_unit(sample)
+        if unit != "m":
+            log.info("%s: lengths look like %s; scaled to metres", path, unit)
+    scale = _METRES[unit]
+    if up == "auto":
+        direction = find_up(sample * scale)
+        if direction[2] < _UPRIGHT:
+            log.info("%s: %s points up in the file; turned upright", path, _describe(direction))
+    else:
+        direction = torch.zeros(3, dtype=torch.float64)
+        direction["xyz".index(up[-1])] = -1 if up.startswith("-") else 1
+    rotation = rotation_to_z(direction).numpy()
+
+    from_file = np.eye(4)
+    from_file[:3, :3] = scale * rotation
+    from_file[:3, 3] = -from_file[:3, :3] @ mean
+    normals = None
+    if cloud.normals is not None:
+        # A normal that could not be estimated is NaN in PCD files and zero here.
+        normals = np.nan_to_num(cloud.normals[valid], nan=0, posinf=0, neginf=0) @ rotation.T
+    return Scene(
+        name=path.stem,
+        points=torch.from_numpy(centred @ from_file[:3, :3].T).float(),
+        colors=None if cloud.rgb is None else torch.from_numpy(cloud.rgb[valid]),
+        normals=None if normals is None else torch.from_numpy(normals).float(),
+        from_file=torch.from_numpy(from_file),
+    )
+
+
+def _sample(centred: Float64[np.ndarray, "N 3"]) -> torch.Tensor:
+    """A bounded number of points, the same for the same file."""
+    if len(centred) > _SAMPLE:
+        rng = np.random.default_rng(0)
+        centred = centred[np.sort(rng.choice(len(centred), _SAMPLE, replace=False))]
+    return torch.from_numpy(centred).float()
+
+
+def _describe(direction: Float64[torch.Tensor, "3"]) -> str:
+    axis = int(direction.abs().argmax())
+    if abs(direction[axis]) > _UPRIGHT:
+        return ("-" if direction[axis] < 0 else "") + "xyz"[axis]
+    return "(" + ", ".join(f"{d:.2f}" for d in direction.tolist()) + ")"
+
+
+def _advice(suffix: str) -> str:
+    supported = ", ".join([*_READERS, _PREPARED])
+    return f"files of type {suffix or 'unknown'} cannot be read; expected one of {supported}"
+
+
+_PREPARED = ".safetensors"
+_READERS: dict[str, Reader] = {".ply": read_ply, ".pcd": read_pcd, ".npz": read_npz}
+SUFFIXES = (*_READERS, _PREPARED)
+_MESHES = {
+    ".obj",
+    ".glb",
+    ".gltf",
+    ".stl",
+    ".off",
+    ".fbx",
+    ".dae",
+    ".3ds",
+    ".usd",
+    ".usdz",
+    ".blend",
+}
+_MESH_ADVICE = (
+    "a mesh, not a scan; sample points on its surface and save them as .ply, for example with "
+    "trimesh.sample.sample_surface, MeshLab or CloudCompare"
+)
+_METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+_FARTHEST = 1e10  # the Earth's radius is 6.4e9 millimetres: beyond lie markers of invalid points
+_SAMPLE = 50_000
+_UPRIGHT = 0.9999  # cosine; a smaller tilt is corrected without a word
+
+
+def bundled_scan() -> Path:
+    """The scan that comes with o2s: one Kinect frame of an office bookshelf."""
+    return Path(str(files("o2s") / "scans" / "kinect_office.ply"))

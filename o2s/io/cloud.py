@@ -1,0 +1,132 @@
+"""What a scan file holds, before it becomes a Scene, and what its readers share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int32, Num, Shaped
+
+from o2s.errors import InputError
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The points of one file, in the file's own coordinates.
+
+    `xyz` is float64 so that map coordinates keep their millimetres. `faces` (F triangles, indices
+    into the points) and `extra` (further columns by name) are there only when asked for.
+    """
+
+    xyz: Float64[np.ndarray, "N 3"]
+    rgb: Float32[np.ndarray, "N 3"] | None = None  # in [0, 1]
+    normals: Float32[np.ndarray, "N 3"] | None = None
+    faces: Int32[np.ndarray, "F 3"] | None = None
+    extra: Mapping[str, Shaped[np.ndarray, "N"]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+
+def cloud_from_columns(
+    path: Path, columns: Mapping[str, Num[np.ndarray, "N"]], extra: Sequence[str] = ()
+) -> Cloud:
+    """Build a Cloud from a table's columns by their usual names.
+
+    Raises:
+        InputError: there is no x, y, z, or no column that `extra` names.
+    """
+    missing = [name for name in ("x", "y", "z", *extra) if name not in columns]
+    if missing:
+        raise InputError(
+            f"{path}: no property {', '.join(map(quote, missing))}; "
+            f"found {', '.join(map(quote, columns)) or 'none'}"
+        )
+
+    def stack(choices: Sequence[tuple[str, str, str]]) -> np.ndarray | None:
+        for names in choices:
+            if all(name in columns for name in names):
+                return np.stack([columns[name] for name in names], axis=1)
+        return None
+
+    xyz, rgb, normals = stack(_XYZ), stack(_RGB), stack(_NORMALS)
+    assert xyz is not None
+    return Cloud(
+        xyz=xyz.astype(np.float64),
+        rgb=None if rgb is None else unit_colors(rgb),
+        normals=None if normals is None else to_float32(normals),
+        extra={name: columns[name].copy() for name in extra},
+    )
+
+
+def unit_colors(values: Num[np.ndarray, "N 3"]) -> Float32[np.ndarray, "N 3"]:
+    """Colours as float32 in [0, 1], whatever range the file uses.
+
+    Bytes run to 255. Wider integers run to 65535, unless none of them passes 255. Floats run to 1
+    or, where one of them passes 1 by more than rounding, to 255. NaN becomes black.
+    """
+    if not len(values):
+        return np.zeros((0, 3), np.float32)
+    highest = np.nanmax(values, initial=0)
+    if values.dtype.kind == "f":
+        full = 1 if highest <= 1.01 else 255
+    else:
+        full = 255 if values.dtype.itemsize == 1 or highest <= 255 else 65535
+    scaled = to_float32(values) / np.float32(full)
+    return np.clip(np.nan_to_num(scaled, copy=False, nan=0.0), 0, 1)
+
+
+def to_float32(values: Num[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
+    """The same values as float32; what is too large for it becomes infinite, without a warning."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(np.float32)
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        InputError: there is no such file, it is a folder, empty, or cannot be read.
+    """
+    require_file(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if not data:
+        raise InputError(f"{path}: the file is empty; expected a scan")
+    return data
+
+
+def require_file(path: Path) -> None:
+    """Raise InputError unless `path` is a regular file."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a scan file")
+    if not path.exists():
+        raise InputError(f"{path}: no such file; expected a scan file")
+    if not path.is_file():
+        raise InputError(f"{path}: not a regular file; expected a scan file")
+
+
+def parse_count(path: Path, word: str, what: str) -> int:
+    """A whole number, zero or more, out of a header."""
+    if not (word.isascii() and word.isdigit() and len(word) <= 18):
+        raise InputError(f"{path}: {what} is {quote(word)}; expected a whole number, zero or more")
+    return int(word)
+
+
+def quote(text: object) -> str:
+    """Something out of a file, made fit to stand in a one-line message."""
+    shown = repr(str(text))
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+Reader = Callable[[Path], Cloud]
+
+_XYZ = [("x", "y", "z")]
+_RGB = [
+    ("red", "green", "blue"),
+    ("diffuse_red", "diffuse_green", "diffuse_blue"),
+    ("r", "g", "b"),
+]
+_NORMALS = [("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z")]

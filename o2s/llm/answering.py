@@ -1,0 +1,127 @@
+"""Questions and captions about encoded scans: SceneLM and its processor at work."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from o2s.errors import InputError
+from o2s.llm.modeling import SceneLM, SceneLMRecipe
+from o2s.llm.processing import SceneLMProcessor
+from o2s.llm.prompts import DESCRIBE_OBJECT, Task
+from o2s.scene import RegionFeatures, SceneTokens
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was asked and said; `route` is one weight an expert, empty without experts."""
+
+    question: str
+    text: str
+    route: tuple[float, ...]
+
+
+class SceneAnswerer:
+    """Answers questions about scans, deterministically (greedy decoding)."""
+
+    def __init__(self, model: SceneLM, processor: SceneLMProcessor) -> None:
+        self.model = model
+        self.processor = processor
+
+    @classmethod
+    def build(cls, recipe: SceneLMRecipe) -> "SceneAnswerer":
+        """A new model; the parts named in `untrained` hold random numbers."""
+        return cls(*SceneLM.build(recipe))
+
+    @classmethod
+    def load(cls, folder: Path, language_model: str | None = None) -> "SceneAnswerer":
+        """A saved model; `language_model` says where its base lies, if not where it was."""
+        model = SceneLM.from_pretrained(folder, language_model=language_model)
+        return cls(model, SceneLMProcessor.from_pretrained(folder))
+
+    def save(self, folder: Path) -> None:
+        """Store model and processor."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    @property
+    def untrained(self) -> list[str]:
+        """The parts that hold random numbers: with any, answers do not tell of the scan."""
+        return list(self.model.config.untrained or [])
+
+    def tokens(self, look: RegionFeatures) -> SceneTokens:
+        """The scene tokens of one scan."""
+        return self.model.encoder.gather([look])[0]
+
+    def ask(
+        self, look: RegionFeatures, question: str, *, max_new_tokens: int = 64
+    ) -> Answer:
+        """One answer about one scan."""
+        return self.ask_batch([look], [question], max_new_tokens=max_new_tokens)[0]
+
+    @torch.inference_mode()
+    def ask_batch(
+        self,
+        looks: Sequence[RegionFeatures],
+        questions: Sequence[str],
+        *,
+        task: Task = "answer",
+        max_new_tokens: int = 64,
+    ) -> list[Answer]:
+        """One answer a scan and question; the same as one by one.
+
+        Raises:
+            InputError: a question is empty or holds the scene's placeholder.
+        """
+        try:
+            batch = self.processor(questions, looks, task=task).to(self.model.device)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        routes = self.model.route(batch["question_ids"], batch["question_mask"])
+        generated = self.model.generate(
+            **batch,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=self.processor.tokenizer.pad_token_id,
+        )
+        texts = self.processor.decode_answers(generated, batch["input_ids"].shape[1])
+        weights = [[]] * len(texts) if routes is None else routes.tolist()
+        return [
+            Answer(question, text, tuple(route))
+            for question, text, route in zip(questions, texts, weights, strict=True)
+        ]
+
+    def caption(
+        self,
+        look: RegionFeatures,
+        *,
+        batch_size: int = 16,
+        max_new_tokens: int = 32,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[str]:
+        """Dense captioning: one sentence for each region, seen by itself.
+
+        Args:
+            look: the R encoded regions of one scan.
+            batch_size: regions described at once.
+            max_new_tokens: where a sentence is cut off.
+            progress: called with the number of regions done and the number of all.
+        """
+        alone = [
+            RegionFeatures(look.boxes.select(torch.tensor([i])), look.features[i : i + 1])
+            for i in range(len(look.boxes))
+        ]
+        captions: list[str] = []
+        for start in range(0, len(alone), batch_size):
+            batch = alone[start : start + batch_size]
+            answers = self.ask_batch(
+                batch,
+                [DESCRIBE_OBJECT] * len(batch),
+                task="describe",
+                max_new_tokens=max_new_tokens,
+            )
+            captions += [answer.text for answer in answers]
+            if progress is not None:
+                progress(len(captions), len(alone))
+        return captions

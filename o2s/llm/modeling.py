@@ -1,0 +1,356 @@
+"""SceneLM: a decoder-only language model that reads scene tokens.
+
+    regions [B, R, F] -> QueryAggregator -> scene tokens [B, Q, F] -> projector [B, Q, D]
+    input_ids [B, T]  -> embeddings [B, T, D], the projected tokens put at the placeholders
+                      -> language model, its LoRA experts routed by the question -> logits
+
+The language model is any decoder-only model of transformers, frozen; LoRA-MoE (a PEFT tuner)
+adapts it. Follows Octavius (Chen et al., ICLR 2024, arXiv 2311.02684).
+"""
+
+import copy
+import inspect
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast, no_type_check
+
+import torch
+from jaxtyping import Bool, Float, Int
+from peft import PeftModel, get_peft_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationMixin,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from o2s import config as o2s_config
+from o2s.encoder import EncoderConfig, SceneEncoder, untrained_parts
+from o2s.errors import InputError
+from o2s.files import replacing
+from o2s.llm.lora_moe import LoraMoeConfig, LoraMoeModel
+from o2s.llm.processing import SceneLMProcessor
+from o2s.weights import resolve_language_model
+
+ADAPTER_FOLDER = "adapter"
+WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass
+class SceneLMRecipe:
+    """What a new SceneLM is built from; without `lora_moe` the language model stays as it is."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    language_model: str = "smollm2-135m"
+    lora_moe: LoraMoeConfig | None = None
+    seed: int = 0
+
+
+@no_type_check  # its constructor takes more than the fields, and checks them itself
+class SceneLMConfig(PreTrainedConfig):
+    """What is stored of a SceneLM beside its weights.
+
+    `language_model` is the name or folder of the base model, which is not stored itself;
+    `encoder` the values of an `EncoderConfig`; `untrained` names the parts that still hold the
+    random numbers that they began with.
+    """
+
+    model_type = "o2s_scene_lm"
+    sub_configs = {"text_config": AutoConfig}  # noqa: RUF012 # pyright: ignore
+
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    language_model: str = ""
+    encoder: dict[str, Any] | None = None
+    scene_token_id: int = 0
+    untrained: list[str] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if isinstance(self.text_config, dict):
+            self.text_config = AutoConfig.for_model(**self.text_config)
+        super().__post_init__(**kwargs)
+
+
+class SceneLM(PreTrainedModel, GenerationMixin):
+    """A language model with a scene encoder in front of it."""
+
+    config: SceneLMConfig
+    config_class = SceneLMConfig
+    base_model_prefix = "language_model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def __init__(
+        self, config: SceneLMConfig, *, encoder: SceneEncoder, language_model: nn.Module
+    ) -> None:
+        super().__init__(config)
+        self.encoder = encoder
+        self.language_model = language_model
+        embedding = cast(Any, language_model).get_input_embeddings().weight
+        self.projector = Projector(encoder.width, embedding.shape[1], float(embedding.std()))
+        base = cast(Any, language_model)
+        base = base.get_base_model() if isinstance(language_model, PeftModel) else base
+        self._takes_positions = "position_ids" in inspect.signature(base.forward).parameters
+        self.generation_config = base.generation_config
+
+    @classmethod
+    def build(cls, recipe: SceneLMRecipe) -> tuple["SceneLM", SceneLMProcessor]:
+        """A new SceneLM around a pretrained language model, and its processor.
+
+        The language model, the detector and Point-BERT are frozen; aggregator, projector, gate
+        and experts are trainable and hold seeded random numbers.
+        """
+        language_model, tokenizer = _load_language_model(recipe.language_model)
+        encoder = SceneEncoder.build(recipe.encoder)
+        processor = SceneLMProcessor(tokenizer, recipe.encoder.aggregator.queries)
+        language_model.requires_grad_(False)
+        untrained = [*untrained_parts(recipe.encoder, encoder.detector), "projector"]
+        if recipe.lora_moe is not None:
+            untrained.append("gate and LoRA experts")
+        config = SceneLMConfig(
+            text_config=copy.deepcopy(cast(Any, language_model).config),
+            language_model=recipe.language_model,
+            encoder=o2s_config.to_dict(encoder.config),
+            scene_token_id=processor.scene_token_id,
+            untrained=untrained,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            if recipe.lora_moe is not None:
+                language_model = get_peft_model(cast(Any, language_model), recipe.lora_moe)
+            model = cls(config, encoder=encoder, language_model=language_model)
+        model._freeze()
+        return model.eval(), processor
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "B T"] | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Int[Tensor, "B T"] | None = None,
+        region_features: Float[Tensor, "B R F"] | None = None,
+        region_boxes: Float[Tensor, "B R 6"] | None = None,
+        region_mask: Bool[Tensor, "B R"] | None = None,
+        question_ids: Int[Tensor, "B S"] | None = None,
+        question_mask: Tensor | None = None,
+        routing_weights: Float[Tensor, "B E"] | None = None,
+        labels: Int[Tensor, "B T"] | None = None,
+        inputs_embeds: Float[Tensor, "B T D"] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The language model's output; with labels, the loss over the positions that count.
+
+        Args:
+            input_ids: prompts in which every scene token has its placeholder.
+            attention_mask: 1 for real tokens; padding may stand on either side.
+            position_ids: counted from the first real token if not given.
+            region_features, region_boxes, region_mask: as `encoder.pad_regions` makes them.
+            question_ids, question_mask: the question alone, for the gate.
+            routing_weights: a route computed before, instead of the question.
+            labels: -100 where nothing is to be learnt.
+            inputs_embeds: embeddings made elsewhere, instead of input_ids and regions.
+            kwargs: goes to the language model.
+        """
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("give input_ids or inputs_embeds")
+            inputs_embeds = self._embed(input_ids, region_features, region_boxes, region_mask)
+        if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
+            positions = (attention_mask.cumsum(dim=-1) - 1).clamp_min(0)
+            position_ids = positions[:, -inputs_embeds.shape[1] :]
+        if self._takes_positions:
+            kwargs["position_ids"] = position_ids
+        if isinstance(self.language_model, PeftModel):
+            kwargs |= {
+                "question_ids": None if routing_weights is not None else question_ids,
+                "question_mask": question_mask,
+                "routing_weights": routing_weights,
+            }
+        return self.language_model(
+            inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
+        )
+
+    def scene_tokens(
+        self,
+        region_features: Float[Tensor, "B R F"],
+        region_boxes: Float[Tensor, "B R 6"],
+        region_mask: Bool[Tensor, "B R"],
+    ) -> Float[Tensor, "B Q D"]:
+        """The scene tokens as the language model sees them."""
+        return self.projector(self.encoder.aggregator(region_features, region_boxes, region_mask))
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers' `generate`; the question is gated once, before the first token."""
+        question_ids = kwargs.pop("question_ids", None)
+        question_mask = kwargs.pop("question_mask", None)
+        if question_ids is not None and kwargs.get("routing_weights") is None:
+            kwargs["routing_weights"] = self.route(question_ids, question_mask)
+        return cast(Any, super()).generate(*args, **kwargs)
+
+    def route(
+        self, question_ids: Int[Tensor, "B S"], question_mask: Tensor | None = None
+    ) -> Float[Tensor, "B E"] | None:
+        """One weight an expert for each question; None without experts."""
+        if not isinstance(self.language_model, PeftModel):
+            return None
+        tuner = cast(LoraMoeModel, self.language_model.base_model)
+        config = cast(LoraMoeConfig, self.language_model.active_peft_config)
+        return tuner.route(question_ids, question_mask).dense(config.num_experts)
+
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, *args: Any, is_first_iteration: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """The scene is read with the prompt; later steps find it in the cache."""
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            for name in ("region_features", "region_boxes", "region_mask"):
+                kwargs.pop(name, None)
+        return cast(Any, super()).prepare_inputs_for_generation(
+            input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
+        )
+
+    def get_input_embeddings(self) -> nn.Module:
+        return cast(Any, self.language_model).get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return cast(Any, self.language_model).get_output_embeddings()
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **_: Any) -> None:
+        """Store config, encoder, projector and adapter; of the language model only its name.
+
+        The adapter's folder is a PEFT adapter like any other.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.language_model, PeftModel):
+            self.language_model.save_pretrained(str(folder / ADAPTER_FOLDER))
+        own = {key: value.contiguous() for key, value in self._own_state().items()}
+        with replacing(folder / WEIGHTS_FILE) as temporary:
+            save_file(own, temporary)
+        self.config.save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, folder: str | os.PathLike[str], *, language_model: str | None = None, **_: Any
+    ) -> "SceneLM":
+        """Restore what `save_pretrained` stored.
+
+        Args:
+            folder: where it was stored.
+            language_model: where the base model lies now, if not where it was.
+
+        Raises:
+            InputError: the folder or a file in it is missing or does not fit.
+        """
+        path = Path(folder)
+        config, stored = _read_saved(path)
+        base, _tokenizer = _load_language_model(language_model or config.language_model)
+        base.requires_grad_(False)
+        if (path / ADAPTER_FOLDER).is_dir():
+            base = PeftModel.from_pretrained(cast(Any, base), str(path / ADAPTER_FOLDER))
+        encoder = SceneEncoder.build(o2s_config.from_dict(config.encoder or {}, EncoderConfig))
+        model = cls(config, encoder=encoder, language_model=base)
+        expected = model._own_state()
+        if expected.keys() != stored.keys():
+            differ = ", ".join(sorted(expected.keys() ^ stored.keys())[:5])
+            raise InputError(f"{path / WEIGHTS_FILE}: keys do not fit the config ({differ})")
+        model.load_state_dict(stored, strict=False)
+        model._freeze()
+        return model.eval()
+
+    def _embed(
+        self,
+        input_ids: Int[Tensor, "B T"],
+        region_features: Float[Tensor, "B R F"] | None,
+        region_boxes: Float[Tensor, "B R 6"] | None,
+        region_mask: Bool[Tensor, "B R"] | None,
+    ) -> Float[Tensor, "B T D"]:
+        """Token embeddings with the scene tokens in their places.
+
+        The placeholder lies outside the embedding table, which is never resized: resizing would
+        make it trainable again.
+        """
+        places = input_ids == self.config.scene_token_id
+        embeddings = self.get_input_embeddings()(input_ids.masked_fill(places, 0))
+        if region_features is None or region_boxes is None or region_mask is None:
+            if places.any():
+                raise ValueError("the prompt has places for scene tokens, but no regions are given")
+            return embeddings
+        tokens = self.scene_tokens(region_features, region_boxes, region_mask)
+        if int(places.sum()) != tokens.shape[0] * tokens.shape[1]:
+            raise ValueError(
+                f"the prompts have {int(places.sum())} places for scene tokens, "
+                f"expected {tokens.shape[0]} x {tokens.shape[1]}"
+            )
+        return embeddings.masked_scatter(places[..., None], tokens.to(embeddings.dtype))
+
+    def _own_state(self) -> dict[str, Tensor]:
+        return {
+            key: value
+            for key, value in self.state_dict().items()
+            if not key.startswith("language_model.")
+        }
+
+    def _freeze(self) -> None:
+        """Only aggregator, projector and the adapter learn."""
+        self.encoder.requires_grad_(False)
+        self.encoder.aggregator.requires_grad_(True)
+        self.projector.requires_grad_(True)
+
+
+class Projector(nn.Module):
+    """Scene tokens to the language model's width, at the scale of its own word embeddings."""
+
+    def __init__(self, width: int, language_width: int, embedding_std: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, language_width)
+        self.norm = nn.LayerNorm(language_width)
+        nn.init.constant_(self.norm.weight, embedding_std)
+
+    def forward(self, tokens: Float[Tensor, "B Q F"]) -> Float[Tensor, "B Q D"]:
+        return self.norm(self.linear(tokens))
+
+
+def load_encoder(folder: Path) -> tuple[SceneEncoder, list[str]]:
+    """The encoder of a saved SceneLM without its language model, and the untrained parts.
+
+    Raises:
+        InputError: the folder or a file in it is missing or does not fit.
+    """
+    config, stored = _read_saved(folder)
+    encoder = SceneEncoder.build(o2s_config.from_dict(config.encoder or {}, EncoderConfig))
+    prefix = "encoder."
+    state = {key.removeprefix(prefix): v for key, v in stored.items() if key.startswith(prefix)}
+    encoder.load_state_dict(state)
+    return encoder, list(config.untrained or [])
+
+
+def _read_saved(folder: Path) -> tuple[SceneLMConfig, dict[str, Tensor]]:
+    for name in ("config.json", WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: holds no {name}, expected a folder of a saved SceneLM")
+    try:
+        return SceneLMConfig.from_pretrained(folder), load_file(folder / WEIGHTS_FILE)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{folder}: not a readable SceneLM ({error})") from error
+
+
+def _load_language_model(name: str) -> tuple[nn.Module, Any]:
+    source = resolve_language_model(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{name}: not a language model that can be loaded ({reason}); expected a folder, a "
+            "hub name or smollm2-135m"
+        ) from error
+    return model, tokenizer
+
+
+# So that the processor of a saved SceneLM finds its tokenizer.
+AutoConfig.register(SceneLMConfig.model_type, SceneLMConfig)

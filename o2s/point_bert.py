@@ -1,0 +1,298 @@
+"""Point-BERT, the region encoder: one feature for the points of each region of interest.
+
+    points [R, P, C] -> farthest point sampling, nearest neighbours   groups [R, G, K, C]
+                     -> mini-PointNet over each group                 [R, G, group_width]
+                     -> reduce_dim, pos_embed of the group centres    [R, 1 + G, width]
+                     -> transformer: x = block(x + position)          [R, 1 + G, width]
+                     -> norm, [class token, max over groups]          features [R, 2 * width]
+                     -> @ pc_projection                               embedding [R, embedding]
+
+Point-BERT: Yu et al., CVPR 2022 (arXiv 2111.14819). Pretraining, sizes and state-dict keys: ULIP
+and ULIP-2, Xue et al., CVPR 2023 and 2024 (github.com/salesforce/ULIP, models/pointbert).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from o2s.ops.neighbours import group, nearest_neighbours
+from o2s.ops.sampling import farthest_point_sample
+
+
+@dataclass(frozen=True)
+class PointBertConfig:
+    """The size of a Point-BERT; the defaults are those of ULIP-1.
+
+    `channels` is 3 (xyz) or 6 (xyz and RGB in [0, 1]). `skip_near_origin` repeats a quirk of the
+    CUDA sampler that the published weights were trained with: group centres within 3.2 cm of the
+    origin are never chosen. It makes holes and exists for parity only.
+    """
+
+    channels: int = 3
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
+    groups: int = 512
+    neighbours: int = 32
+    group_width: int = 256
+    embedding: int = 512
+    drop_path: float = 0.1
+    skip_near_origin: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels not in (3, 6):
+            raise ValueError(f"channels is {self.channels}, expected 3 (xyz) or 6 (xyz and RGB)")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path is {self.drop_path}, expected 0 <= drop_path < 1")
+
+    @property
+    def feature_width(self) -> int:
+        """F, the width of a region feature: class token and maximum over groups."""
+        return 2 * self.width
+
+
+SIZES: dict[str, PointBertConfig] = {
+    "ulip1": PointBertConfig(),
+    "ulip2": PointBertConfig(channels=6, depth=18, embedding=1280),
+    "tiny": PointBertConfig(channels=6, width=256, depth=6, heads=4, groups=64, embedding=384),
+}
+
+
+class PointBert(nn.Module):
+    """Encodes regions; attribute names follow the public checkpoints so that their keys fit."""
+
+    def __init__(self, config: PointBertConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.encoder = MiniPointNet(config.channels, config.group_width)
+        self.reduce_dim = nn.Linear(config.group_width, width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.cls_pos = nn.Parameter(torch.randn(1, 1, width))
+        self.pos_embed = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
+        self.blocks = BlockStack(config)
+        self.norm = nn.LayerNorm(width)
+        scale = config.embedding**-0.5
+        self.pc_projection = nn.Parameter(
+            torch.randn(config.feature_width, config.embedding) * scale
+        )
+
+    @classmethod
+    def from_ulip(cls, state: Mapping[str, Tensor]) -> "PointBert":
+        """The point encoder inside a public ULIP or ULIP-2 checkpoint.
+
+        Args:
+            state: the checkpoint's `state_dict` (`module.point_encoder.…`, `module.pc_projection`).
+                Sizes are read off the tensor shapes; heads are 64 wide and there are 512 groups of
+                32, as in both public models. The image and text towers and `logit_scale` that lie
+                in the same file are passed over.
+
+        Raises:
+            ValueError: a key is missing, left over, or has an unexpected shape.
+        """
+        ours, left_over = _split_ulip_keys(state)
+        try:
+            config = PointBertConfig(
+                channels=ours["encoder.first_conv.0.weight"].shape[1],
+                width=ours["cls_token"].shape[-1],
+                depth=1 + max(int(key.split(".")[2]) for key in ours if key.startswith("blocks.")),
+                heads=ours["cls_token"].shape[-1] // 64,
+                group_width=ours["encoder.second_conv.3.weight"].shape[0],
+                embedding=ours["pc_projection"].shape[1],
+            )
+        except (KeyError, ValueError, IndexError) as error:
+            raise ValueError(f"not a ULIP Point-BERT checkpoint: {error} is missing") from error
+        model = cls(config)
+        expected = model.state_dict()
+        missing = sorted(expected.keys() - ours.keys())
+        left_over += sorted(ours.keys() - expected.keys())
+        reshaped = [
+            f"{key} is {tuple(ours[key].shape)}, expected {tuple(expected[key].shape)}"
+            for key in sorted(expected.keys() & ours.keys())
+            if ours[key].shape != expected[key].shape
+        ]
+        if missing or left_over or reshaped:
+            raise ValueError(
+                f"ULIP checkpoint does not fit Point-BERT: missing {missing}, "
+                f"left over {left_over}, of other shape {reshaped}"
+            )
+        model.load_state_dict(ours)
+        return model
+
+    def forward(self, points: Float[Tensor, "R P C"]) -> Float[Tensor, "R F"]:
+        """The feature of each region.
+
+        Args:
+            points: xyz centred with largest norm 1 and, where the model takes 6 channels, RGB in
+                [0, 1]. Fewer points than neighbours or groups are allowed: indices repeat.
+
+        Raises:
+            ValueError: the number of channels is not the model's.
+        """
+        if points.shape[-1] != self.config.channels:
+            expected = self.config.channels
+            raise ValueError(f"points have {points.shape[-1]} channels, the model takes {expected}")
+        if len(points) == 0:
+            return points.new_zeros(0, self.config.feature_width)
+        groups, centres = self._group(points)
+        tokens = self.reduce_dim(self.encoder(groups))
+        position = self.pos_embed(centres)
+        tokens = torch.cat([self.cls_token.expand(len(points), -1, -1), tokens], dim=1)
+        position = torch.cat([self.cls_pos.expand(len(points), -1, -1), position], dim=1)
+        tokens = self.norm(self.blocks(tokens, position))
+        return torch.cat([tokens[:, 0], tokens[:, 1:].amax(dim=1)], dim=-1)
+
+    def embed(self, points: Float[Tensor, "R P C"]) -> Float[Tensor, "R E"]:
+        """Unit vectors in the space shared with images and text."""
+        return F.normalize(self(points) @ self.pc_projection, dim=-1)
+
+    def _group(
+        self, points: Float[Tensor, "R P C"]
+    ) -> tuple[Float[Tensor, "R G K C"], Float[Tensor, "R G 3"]]:
+        """Neighbourhoods relative to their centres (colours stay as they are), and the centres."""
+        xyz = points[..., :3].contiguous()
+        chosen = farthest_point_sample(
+            xyz.detach(), self.config.groups, skip_near_origin=self.config.skip_near_origin
+        )
+        centres = torch.gather(xyz, 1, chosen[..., None].expand(-1, -1, 3))
+        neighbours = nearest_neighbours(centres.detach(), xyz.detach(), self.config.neighbours)
+        groups = group(points, neighbours)
+        relative = groups[..., :3] - centres[:, :, None]
+        return torch.cat([relative, groups[..., 3:]], dim=-1), centres
+
+
+# What lies beside the point encoder in public checkpoints: the SLIP and OpenCLIP towers.
+_ULIP_TOWERS = (
+    "visual.",
+    "transformer.",
+    "token_embedding.",
+    "positional_embedding",
+    "ln_final.",
+    "image_projection",
+    "text_projection",
+    "logit_scale",
+    "open_clip_model.",
+)
+
+
+def _split_ulip_keys(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The point encoder's tensors under our names, and the keys that nobody knows."""
+    ours: dict[str, Tensor] = {}
+    left_over: list[str] = []
+    for full_key, value in state.items():
+        key = full_key.removeprefix("module.")
+        if key.startswith("point_encoder."):
+            ours[key.removeprefix("point_encoder.")] = value
+        elif key == "pc_projection":
+            ours[key] = value
+        elif not key.startswith(_ULIP_TOWERS):
+            left_over.append(full_key)
+    return ours, left_over
+
+
+class MiniPointNet(nn.Module):
+    """[R, G, K, C] -> [R, G, group_width], blind to the order of the K points.
+
+    The 1x1 convolutions of the published model are applied as matrix products on [points, C]; the
+    half of `second_conv.0` that acts on the group's maximum is applied once a group, not K times.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.first_conv = nn.Sequential(
+            nn.Conv1d(channels, 128, 1), nn.BatchNorm1d(128), nn.ReLU(), nn.Conv1d(128, 256, 1)
+        )
+        self.second_conv = nn.Sequential(
+            nn.Conv1d(512, 512, 1), nn.BatchNorm1d(512), nn.ReLU(), nn.Conv1d(512, width, 1)
+        )
+
+    def forward(self, groups: Float[Tensor, "R G K C"]) -> Float[Tensor, "R G D"]:
+        regions, count, neighbours, _ = groups.shape
+        conv1, norm1, _, conv2 = self.first_conv
+        conv3, norm2, _, conv4 = self.second_conv
+        assert isinstance(conv3, nn.Conv1d)
+        local = _pointwise(conv1, groups.flatten(0, 2))
+        local = _pointwise(conv2, F.relu(norm1(local)))
+        of_group, of_point = conv3.weight.squeeze(-1).split(256, dim=1)
+        overall = local.unflatten(0, (-1, neighbours)).amax(dim=1)
+        overall = F.linear(overall, of_group, conv3.bias)
+        hidden = F.linear(local, of_point).unflatten(0, (-1, neighbours))
+        hidden = (hidden + overall[:, None]).flatten(0, 1)
+        hidden = _pointwise(conv4, F.relu(norm2(hidden)))
+        return hidden.unflatten(0, (regions, count, neighbours)).amax(dim=2)
+
+
+def _pointwise(convolution: nn.Module, x: Float[Tensor, "M A"]) -> Float[Tensor, "M B"]:
+    assert isinstance(convolution, nn.Conv1d)
+    return F.linear(x, convolution.weight.squeeze(-1), convolution.bias)
+
+
+class BlockStack(nn.Module):
+    """The transformer; the position is added again before every block, as published."""
+
+    def __init__(self, config: PointBertConfig) -> None:
+        super().__init__()
+        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, rate) for rate in rates)
+
+    def forward(
+        self, x: Float[Tensor, "R T D"], position: Float[Tensor, "R T D"]
+    ) -> Float[Tensor, "R T D"]:
+        for block in self.blocks:
+            x = block(x + position)
+        return x
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, with stochastic depth in training."""
+
+    def __init__(self, width: int, heads: int, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width)
+        self.drop_path = drop_path
+
+    def forward(self, x: Float[Tensor, "R T D"]) -> Float[Tensor, "R T D"]:
+        x = x + self._drop(self.attn(self.norm1(x)))
+        return x + self._drop(self.mlp(self.norm2(x)))
+
+    def _drop(self, branch: Float[Tensor, "R T D"]) -> Float[Tensor, "R T D"]:
+        if not self.training or self.drop_path == 0:
+            return branch
+        keep = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
+        return branch * keep / (1 - self.drop_path)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention without a bias on q, k and v."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "R T D"]) -> Float[Tensor, "R T D"]:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(attended.transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Two layers, four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Float[Tensor, "R T D"]) -> Float[Tensor, "R T D"]:
+        return self.fc2(F.gelu(self.fc1(x)))

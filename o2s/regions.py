@@ -1,0 +1,73 @@
+"""Regions of interest: the points of each box, sampled to one count and normalised.
+
+The normalisation is ULIP's: subtract the centroid, divide by the largest norm
+(github.com/salesforce/ULIP, data/dataset_3d.py, `pc_norm`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from o2s.ops.boxes import points_in_boxes
+from o2s.ops.sampling import resample
+from o2s.scene import Boxes, Regions, Scene
+
+GREY = 0.4  # the colour that ULIP-2 gives to points of scans without colour
+
+
+@dataclass(frozen=True)
+class RegionConfig:
+    """`points` a region; boxes grow by `margin` metres on every side; with fewer than
+    `min_points` points inside, a box is dropped."""
+
+    points: int = 1024
+    margin: float = 0.0
+    min_points: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("points", "min_points"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if not self.margin >= 0:  # NaN too
+            raise ValueError(f"margin is {self.margin}, expected 0 or more metres")
+
+
+def crop_regions(scene: Scene, boxes: Boxes, config: RegionConfig, *, channels: int) -> Regions:
+    """Cut the points of every box out of the scene.
+
+    Args:
+        scene: the scan.
+        boxes: R regions of interest, in scene coordinates.
+        config: how many points, with which margin.
+        channels: 3 for xyz, 6 for xyz and RGB; a scan without colour is `GREY`.
+
+    Returns:
+        The boxes that hold enough points, and their points, [R, P, channels]. Sampling is seeded:
+        the same scan and boxes give the same regions.
+    """
+    kept: list[int] = []
+    crops: list[Float32[Tensor, "P C"]] = []
+    inside = points_in_boxes(scene.points, boxes.tensor, margin=config.margin)
+    for rank, mask in enumerate(inside):
+        found = mask.nonzero().squeeze(1)
+        if len(found) < config.min_points:
+            continue
+        chosen = found[resample(len(found), config.points, config.seed + rank).to(found.device)]
+        kept.append(rank)
+        crops.append(_normalised(scene, chosen, channels))
+    if not crops:
+        return Regions(Boxes.none(), scene.points.new_zeros(0, config.points, channels))
+    return Regions(boxes.select(torch.tensor(kept)), torch.stack(crops))
+
+
+def _normalised(scene: Scene, chosen: Tensor, channels: int) -> Float32[Tensor, "P C"]:
+    xyz = scene.points[chosen]
+    xyz = xyz - xyz.mean(dim=0)
+    xyz = xyz / xyz.norm(dim=1).max().clamp_min(1e-6)
+    if channels == 3:
+        return xyz
+    colors = torch.full_like(xyz, GREY) if scene.colors is None else scene.colors[chosen]
+    return torch.cat([xyz, colors], dim=1)

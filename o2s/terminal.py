@@ -1,0 +1,130 @@
+"""What commands print and write: tables, JSON, pictures, progress, errors."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from o2s.files import replacing
+
+if TYPE_CHECKING:
+    from o2s.llm.answering import Answer
+    from o2s.scene import Boxes, Scene
+
+out = Console()
+err = Console(stderr=True)
+
+
+def boxes_json(
+    scan: Path, scene: "Scene", boxes: "Boxes", captions: list[str] | None = None
+) -> dict[str, Any]:
+    """Boxes in world coordinates: upright, metres, about the file's own origin."""
+    centres = (boxes.centres.double() + scene.offset).tolist()
+    entries = [
+        {
+            "centre": [round(v, 4) for v in centres[i]],
+            "size": [round(v, 4) for v in boxes.sizes[i].tolist()],
+            "heading": round(float(boxes.headings[i]), 4),
+            "score": round(float(boxes.scores[i]), 4),
+            "label": boxes.labels[i],
+        }
+        | ({} if captions is None else {"caption": captions[i]})
+        for i in range(len(boxes))
+    ]
+    return {"scan": str(scan), "boxes": entries}
+
+
+def answer_json(scan: Path, answer: "Answer", objects: int) -> dict[str, Any]:
+    """One answer as `o2s ask --json` prints it."""
+    return {
+        "scan": str(scan),
+        "question": answer.question,
+        "answer": answer.text,
+        "objects": objects,
+        "route": [round(weight, 4) for weight in answer.route],
+    }
+
+
+def print_boxes(scene: "Scene", boxes: "Boxes", captions: list[str] | None = None) -> None:
+    """A table of boxes, in world coordinates."""
+    table = Table("#", "label", "score", "centre (m)", "size (m)", title=f"objects of {scene.name}")
+    if captions is not None:
+        table.add_column("caption")
+    centres = (boxes.centres.double() + scene.offset).tolist()
+    for i, (centre, size) in enumerate(zip(centres, boxes.sizes.tolist(), strict=True)):
+        row = [str(i + 1), boxes.labels[i], f"{float(boxes.scores[i]):.2f}"]
+        row += [" ".join(f"{v:.2f}" for v in centre), " ".join(f"{v:.2f}" for v in size)]
+        table.add_row(*row, *([] if captions is None else [captions[i]]))
+    out.print(table)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """JSON on standard output, and nothing else there."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """A JSON file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def draw(scene: "Scene", boxes: "Boxes", path: Path, captions: list[str] | None = None) -> None:
+    """The scan with its boxes, as a PNG file."""
+    from o2s.view.pictures import draw_scene
+
+    draw_scene(scene, boxes, path, captions=captions, title=scene.name)
+
+
+def say_untrained(parts: list[str]) -> None:
+    """Warn, on standard error, of parts that hold random numbers."""
+    if parts:
+        err.print(
+            f"untrained: {', '.join(parts)}. What is said here does not tell of the scan yet.",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def print_error(error: object) -> None:
+    """One line on standard error."""
+    err.print(f"o2s: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def progress_bar() -> Progress:
+    """Steps of work on standard error, gone once they are done."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, console=err, transient=True)
+
+
+@contextlib.contextmanager
+def step(progress: Progress, what: str) -> Iterator[Callable[[int, int], None]]:
+    """One line of progress; yields a function that takes how much is done and how much there is."""
+    task = progress.add_task(what, total=None)
+    try:
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+    finally:
+        progress.remove_task(task)
+
+
+def each(progress: Progress, what: str, items: list[Path]) -> Iterator[Path]:
+    """The items one by one, with a bar that says how many are done."""
+    with step(progress, what) as update:
+        for done, item in enumerate(items):
+            update(done, len(items))
+            yield item
+
+
+class ConsoleHandler(logging.Handler):
+    """Log lines above a running progress bar, one line each however narrow the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = f"o2s: {record.getMessage()}"
+        err.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,236 @@
+"""SceneLM: what it computes, what it stores, and the mistakes of others that it must not make."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import byte_tokenizer, random_look, small_recipe
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import OPTConfig, OPTForCausalLM
+
+from o2s.errors import InputError
+from o2s.llm.answering import SceneAnswerer
+from o2s.llm.modeling import SceneLM, load_encoder
+
+LOOKS = [random_look(0, 3), random_look(1, 6), random_look(2, 0)]
+QUESTIONS = ["How many?", "Is there a chair by the window or under the big table?", "Why so empty?"]
+ANSWERS = ["three", "yes, one by the window", "no"]
+
+
+@pytest.fixture(scope="module")
+def answerer(language_model: str) -> SceneAnswerer:
+    """Experts with something to say, so that routes matter."""
+    answerer = SceneAnswerer.build(small_recipe(language_model))
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in answerer.model.named_parameters():
+        if "lora_moe_B" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
+    return answerer
+
+
+def batch_of(answerer: SceneAnswerer, rows: slice, *, answers: bool) -> dict[str, Tensor]:
+    replies = ANSWERS[rows] if answers else None
+    return dict(answerer.processor(QUESTIONS[rows], LOOKS[rows], replies))
+
+
+def test_mixed_lengths_answer_as_singles(answerer: SceneAnswerer) -> None:
+    together = answerer.ask_batch(LOOKS, QUESTIONS, max_new_tokens=12)
+    for look, question, answer in zip(LOOKS, QUESTIONS, together, strict=True):
+        alone = answerer.ask(look, question, max_new_tokens=12)
+        assert alone.text == answer.text
+        assert alone.route == pytest.approx(answer.route, abs=1e-6)
+
+
+def test_answers_repeat_exactly(answerer: SceneAnswerer) -> None:
+    first = answerer.ask_batch(LOOKS, QUESTIONS, max_new_tokens=12)
+    torch.manual_seed(99)
+    assert answerer.ask_batch(LOOKS, QUESTIONS, max_new_tokens=12) == first
+
+
+def test_generation_follows_the_greedy_path_of_forward(answerer: SceneAnswerer) -> None:
+    """Step by step without a cache, the whole prompt again each time."""
+    batch = batch_of(answerer, slice(1, 2), answers=False)
+    generated = answerer.model.generate(**batch, max_new_tokens=5, do_sample=False)
+    ids, mask = batch.pop("input_ids"), batch.pop("attention_mask")
+    for _ in range(generated.shape[1] - ids.shape[1]):
+        with torch.no_grad():
+            logits = answerer.model(input_ids=ids, attention_mask=mask, **batch).logits
+        ids = torch.cat([ids, logits[:, -1:].argmax(dim=-1)], dim=1)
+        mask = torch.ones_like(ids)
+    assert torch.equal(ids, generated)
+
+
+def test_scene_and_question_both_matter(answerer: SceneAnswerer) -> None:
+    batch = batch_of(answerer, slice(0, 2), answers=True)
+    with torch.no_grad():
+        logits = answerer.model(**batch).logits
+        batch["region_features"] = batch["region_features"] + 1
+        other_scene = answerer.model(**batch).logits
+        batch["routing_weights"] = torch.eye(4)[:2]
+        other_route = answerer.model(**batch).logits
+    assert not torch.allclose(logits, other_scene)
+    assert not torch.allclose(other_scene, other_route)
+
+
+def test_loss_is_the_mean_over_answer_tokens_only(answerer: SceneAnswerer) -> None:
+    batch = batch_of(answerer, slice(0, 2), answers=True)
+    with torch.no_grad():
+        output = answerer.model(**batch)
+    log_probabilities = output.logits.log_softmax(dim=-1)
+    losses = [
+        -log_probabilities[row, t - 1, batch["labels"][row, t]]
+        for row in range(2)
+        for t in range(1, batch["labels"].shape[1])
+        if batch["labels"][row, t] >= 0
+    ]
+    torch.testing.assert_close(output.loss, torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_neither_loss_nor_logits(answerer: SceneAnswerer, side: str) -> None:
+    batch = batch_of(answerer, slice(0, 1), answers=True)
+    with torch.no_grad():
+        plain = answerer.model(**batch)
+        fills = {"input_ids": answerer.processor.tokenizer.pad_token_id, "labels": -100}
+        pads = (7, 0) if side == "left" else (0, 7)
+        for name in ("input_ids", "attention_mask", "labels"):
+            batch[name] = nn.functional.pad(batch[name], pads, value=fills.get(name, 0))
+        padded = answerer.model(**batch)
+    torch.testing.assert_close(padded.loss, plain.loss)
+    real = slice(7, None) if side == "left" else slice(None, -7)
+    torch.testing.assert_close(padded.logits[:, real], plain.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_only_bridge_and_adapter_learn_and_embeddings_keep_their_size(
+    answerer: SceneAnswerer, language_model: str
+) -> None:
+    model = answerer.model
+    assert model.get_input_embeddings().weight.shape == (259, 32)
+    assert answerer.processor.scene_token_id >= 259
+    assert not model.get_input_embeddings().weight.requires_grad
+    learning = {name for name, p in model.named_parameters() if p.requires_grad}
+    expected = {
+        name
+        for name, _ in model.named_parameters()
+        if "lora_moe_" in name or name.startswith(("encoder.aggregator.", "projector."))
+    }
+    assert learning == expected
+
+
+def test_gradients_reach_everything_that_learns(answerer: SceneAnswerer) -> None:
+    model = answerer.model
+    model.zero_grad()
+    model(**batch_of(answerer, slice(0, 3), answers=True)).loss.backward()
+    without = {n for n, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    assert not without
+    assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
+
+
+def test_saved_model_answers_the_same_and_holds_no_base_weights(
+    answerer: SceneAnswerer, tmp_path: Path
+) -> None:
+    answerer.save(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert not [key for key in stored if key.startswith("language_model")]
+    adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert all("lora_moe_" in key for key in adapter)
+    loaded = SceneAnswerer.load(tmp_path)
+    assert loaded.ask_batch(LOOKS, QUESTIONS, max_new_tokens=8) == answerer.ask_batch(
+        LOOKS, QUESTIONS, max_new_tokens=8
+    )
+    assert loaded.untrained == answerer.untrained
+    encoder, untrained = load_encoder(tmp_path)
+    assert untrained == answerer.untrained
+    expected = answerer.model.encoder.gather(LOOKS)
+    for got, want in zip(encoder.gather(LOOKS), expected, strict=True):
+        assert torch.equal(got.tokens, want.tokens)
+
+
+def test_another_folder_for_the_base_model_wins(
+    answerer: SceneAnswerer, tmp_path: Path, language_model: str
+) -> None:
+    answerer.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["language_model"] = "nowhere/to-be-found"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="nowhere/to-be-found"):
+        SceneAnswerer.load(tmp_path)
+    loaded = SceneAnswerer.load(tmp_path, language_model)
+    assert loaded.ask(LOOKS[0], "Why?") == answerer.ask(LOOKS[0], "Why?")
+
+
+def test_untrained_parts_are_named(answerer: SceneAnswerer) -> None:
+    parts = ["region encoder", "aggregator", "projector", "gate and LoRA experts"]
+    assert answerer.untrained == parts
+
+
+def test_without_experts_the_language_model_stays_as_it_is(language_model: str) -> None:
+    answerer = SceneAnswerer.build(small_recipe(language_model, lora_moe=None))
+    answer = answerer.ask(LOOKS[0], "How many?", max_new_tokens=4)
+    assert answer.route == ()
+    assert "gate and LoRA experts" not in answerer.untrained
+
+
+def test_two_builds_are_the_same_model(answerer: SceneAnswerer, language_model: str) -> None:
+    again = SceneAnswerer.build(small_recipe(language_model)).model.state_dict()
+    for key, value in answerer.model.state_dict().items():
+        if "lora_moe_B" not in key:
+            assert torch.equal(value, again[key]), key
+
+
+def test_any_decoder_takes_scene_tokens(tmp_path: Path) -> None:
+    """OPT has learned absolute positions, so it would notice if padding were counted."""
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(0)
+    config = OPTConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        word_embed_proj_dim=16,
+        ffn_dim=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=400,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    OPTForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    answerer = SceneAnswerer.build(small_recipe(str(tmp_path)))
+    together = answerer.ask_batch(LOOKS, QUESTIONS, max_new_tokens=6)
+    alone = [
+        answerer.ask(look, question, max_new_tokens=6)
+        for look, question in zip(LOOKS, QUESTIONS, strict=True)
+    ]
+    assert [a.text for a in together] == [a.text for a in alone]
+
+
+def test_captions_see_one_object_each(answerer: SceneAnswerer) -> None:
+    look = LOOKS[1]
+    done: list[tuple[int, int]] = []
+    captions = answerer.caption(
+        look, batch_size=4, max_new_tokens=6, progress=lambda n, of: done.append((n, of))
+    )
+    assert len(captions) == len(look.boxes)
+    assert done == [(4, 6), (6, 6)]
+    assert captions == answerer.caption(look, batch_size=1, max_new_tokens=6)
+    assert answerer.caption(LOOKS[2]) == []
+
+
+def test_wrong_calls_say_what_is_wrong(answerer: SceneAnswerer, tmp_path: Path) -> None:
+    batch = batch_of(answerer, slice(0, 1), answers=True)
+    few = {**batch, "input_ids": batch["input_ids"].clone()}
+    few["input_ids"][few["input_ids"] == answerer.processor.scene_token_id] = 5
+    with pytest.raises(ValueError, match="0 places for scene tokens, expected 1 x 4"):
+        answerer.model(**few)
+    blind = {k: v for k, v in batch.items() if not k.startswith("region")}
+    with pytest.raises(ValueError, match="no regions are given"):
+        answerer.model(**blind)
+    with pytest.raises(InputError, match="question is empty"):
+        answerer.ask(LOOKS[0], " ")
+    with pytest.raises(InputError, match=r"holds no config\.json"):
+        SceneLM.from_pretrained(tmp_path)
+    with pytest.raises(InputError, match="not a language model that can be loaded"):
+        SceneAnswerer.build(small_recipe(str(tmp_path)))
