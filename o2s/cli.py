@@ -91,7 +91,9 @@ LanguageModelOption = Annotated[
     str | None,
     typer.Option(help="A folder, a hub name or smollm2-135m, instead of the config's."),
 ]
-ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads; all if not given.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="CPU threads; half of the processors if not given.")
+]
 PictureOption = Annotated[Path | None, typer.Option(help="Also draw the boxes: a .png file.")]
 
 
@@ -307,7 +309,7 @@ def weights(
 
 def main() -> None:
     """Entry point: mistakes of the user's are one line and exit code 2."""
-    logging.getLogger("o2s").addHandler(ConsoleHandler())
+    logging.getLogger("o2s").handlers = [ConsoleHandler()]
     logging.getLogger("o2s").setLevel(logging.INFO)
     warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -317,6 +319,9 @@ def main() -> None:
     except InputError as error:
         print_error(error)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.filename is None and error.strerror is None:
             raise
@@ -395,9 +400,16 @@ def _encoder_config(config: str, overrides: list[str]) -> "EncoderConfig":
 
 
 def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
+    """Half of the processors by default: torch's threads wait for each other by spinning, and on
+    a processor that something else keeps busy that slows small operations a hundredfold."""
+    if threads is not None and threads < 1:
+        raise InputError(f"--threads is {threads}, expected at least 1")
+    if threads is None and "OMP_NUM_THREADS" in os.environ:
+        return
+    import torch
 
-        if threads < 1:
-            raise InputError(f"--threads is {threads}, expected at least 1")
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // 2))
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from o2s.files import replacing
 if TYPE_CHECKING:
     from o2s.llm.answering import Answer
     from o2s.scene import Boxes, Scene
+
+logger = logging.getLogger(__name__)
 
 out = Console()
 err = Console(stderr=True)
@@ -99,17 +102,24 @@ def print_error(error: object) -> None:
 
 
 def progress_bar() -> Progress:
-    """Steps of work on standard error, gone once they are done."""
+    """Steps of work on standard error, gone once they are done; for people only."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, console=err, transient=True)
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
 @contextlib.contextmanager
 def step(progress: Progress, what: str) -> Iterator[Callable[[int, int], None]]:
-    """One line of progress; yields a function that takes how much is done and how much there is."""
+    """One line of progress; yields a function that takes how much is done and how much there is.
+
+    Where no person watches (a log file, a pipe), steps of more than a second leave a line.
+    """
     task = progress.add_task(what, total=None)
+    begun = time.monotonic()
     try:
         yield lambda done, total: progress.update(task, completed=done, total=total)
+        seconds = time.monotonic() - begun
+        if progress.disable and seconds > 1:
+            logger.info("%s: %.1f s", what, seconds)
     finally:
         progress.remove_task(task)
 
