@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 import warnings
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,21 @@ from rich.progress import Progress
 from rich.table import Table
 
 from o2s.errors import InputError
+from o2s.options import (
+    ConfigOption,
+    DetectorName,
+    JsonOption,
+    LanguageModelOption,
+    ModelOption,
+    PictureOption,
+    ScanArgument,
+    SetOption,
+    ThreadsOption,
+    Unit,
+    UnitOption,
+    Up,
+    UpOption,
+)
 from o2s.terminal import (
     ConsoleHandler,
     answer_json,
@@ -48,55 +62,6 @@ app = typer.Typer(
 )
 
 
-class Up(StrEnum):
-    """Which axis of the file points up."""
-
-    auto = "auto"
-    x = "x"
-    y = "y"
-    z = "z"
-    minus_x = "-x"
-    minus_y = "-y"
-    minus_z = "-z"
-
-
-class Unit(StrEnum):
-    """The unit of length of the file."""
-
-    auto = "auto"
-    m = "m"
-    cm = "cm"
-    mm = "mm"
-
-
-class DetectorName(StrEnum):
-    """The detectors there are."""
-
-    clusters = "clusters"
-
-
-ScanArgument = Annotated[Path, typer.Argument(help="A scan: .ply, .pcd, .npz or .safetensors.")]
-UpOption = Annotated[Up, typer.Option(help="The axis that points up in the file.")]
-UnitOption = Annotated[Unit, typer.Option(help="The file's unit of length.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-ModelOption = Annotated[Path | None, typer.Option(help="The folder of a saved model.")]
-ConfigOption = Annotated[
-    str, typer.Option(help="What to build without --model: a config's name or a YAML file.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a key of the config: encoder.max_regions=20"),
-]
-LanguageModelOption = Annotated[
-    str | None,
-    typer.Option(help="A folder, a hub name or smollm2-135m, instead of the config's."),
-]
-ThreadsOption = Annotated[
-    int | None, typer.Option(help="CPU threads; half of the processors if not given.")
-]
-PictureOption = Annotated[Path | None, typer.Option(help="Also draw the boxes: a .png file.")]
-
-
 @app.command(epilog="Example: o2s ask room.ply 'How many chairs are there?'")
 def ask(
     scan: ScanArgument,
@@ -123,7 +88,7 @@ def ask(
     if json_output:
         print_json(answer_json(scan, answer, len(look.boxes)))
     else:
-        out.print(answer.text, markup=False, highlight=False)
+        out.print(answer.text, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: o2s caption room.ply --picture room.png")
@@ -149,7 +114,7 @@ def caption(
         captions = _caption(progress, answerer, look, max_new_tokens)
     say_untrained(answerer.untrained)
     if picture is not None:
-        draw(scene, look.boxes, picture, captions)
+        draw(scene, look.boxes, picture, captions, answerer.untrained)
     if json_output:
         print_json(boxes_json(scan, scene, look.boxes, captions))
     else:
@@ -206,7 +171,7 @@ def encode(
     _set_threads(threads)
     encoded.check_names(scans)
     encoder, untrained = _encoder(model, config, override)
-    failed = 0
+    done = failed = 0
     out_folder.mkdir(parents=True, exist_ok=True)
     with progress_bar() as progress:
         for scan in each(progress, "encoding", scans):
@@ -218,10 +183,14 @@ def encode(
                 scene = _read(progress, scan, up, unit)
                 tokens = encoder.gather([_look(progress, encoder, scene)])[0]
                 encoded.write(target, scene, tokens, made_from)
+                done += 1
             except InputError as error:
                 failed += 1
                 print_error(error)
     say_untrained(untrained)
+    as_before = len(scans) - done - failed
+    summary = f"{done} encoded, {as_before} already there, in {out_folder}"
+    out.print(summary, markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise InputError(f"{failed} of {len(scans)} scans could not be encoded (named above)")
 
@@ -267,7 +236,7 @@ def demo(
             "untrained": answerer.untrained,
         },
     )
-    draw(scene, look.boxes, out_folder / "scene.png", captions)
+    draw(scene, look.boxes, out_folder / "scene.png", captions, answerer.untrained)
     print_boxes(scene, look.boxes, captions)
     table = Table("question", "answer", title="answers")
     for answer in answers:
@@ -286,11 +255,11 @@ def weights(
     from o2s import weights as store
 
     if name is None:
-        table = Table("name", "what", "licence", "from", "state")
         for entry in store.WEIGHTS.values():
-            state = str(entry.folder) if entry.fetched else "not fetched"
-            table.add_row(entry.name, entry.what, entry.licence, entry.source, state)
-        out.print(table)
+            state = f"fetched, in {entry.folder}" if entry.fetched else "not fetched"
+            out.print(entry.name, style="bold", highlight=False)
+            for line in (entry.what, f"{entry.licence}, from the {entry.source}", state):
+                out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
         return
     with progress_bar() as progress:
         if not store.named(name).fetched:

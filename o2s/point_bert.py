@@ -97,18 +97,7 @@ class PointBert(nn.Module):
             ValueError: a key is missing, left over, or has an unexpected shape.
         """
         ours, left_over = _split_ulip_keys(state)
-        try:
-            config = PointBertConfig(
-                channels=ours["encoder.first_conv.0.weight"].shape[1],
-                width=ours["cls_token"].shape[-1],
-                depth=1 + max(int(key.split(".")[2]) for key in ours if key.startswith("blocks.")),
-                heads=ours["cls_token"].shape[-1] // 64,
-                group_width=ours["encoder.second_conv.3.weight"].shape[0],
-                embedding=ours["pc_projection"].shape[1],
-            )
-        except (KeyError, ValueError, IndexError) as error:
-            raise ValueError(f"not a ULIP Point-BERT checkpoint: {error} is missing") from error
-        model = cls(config)
+        model = cls(_ulip_config(ours))
         expected = model.state_dict()
         missing = sorted(expected.keys() - ours.keys())
         left_over += sorted(ours.keys() - expected.keys())
@@ -157,11 +146,12 @@ class PointBert(nn.Module):
     ) -> tuple[Float[Tensor, "R G K C"], Float[Tensor, "R G 3"]]:
         """Neighbourhoods relative to their centres (colours stay as they are), and the centres."""
         xyz = points[..., :3].contiguous()
+        exact = xyz.detach().float()
         chosen = farthest_point_sample(
-            xyz.detach(), self.config.groups, skip_near_origin=self.config.skip_near_origin
-        )
-        centres = torch.gather(xyz, 1, chosen[..., None].expand(-1, -1, 3))
-        neighbours = nearest_neighbours(centres.detach(), xyz.detach(), self.config.neighbours)
+            exact, self.config.groups, skip_near_origin=self.config.skip_near_origin
+        )[..., None].expand(-1, -1, 3)
+        neighbours = nearest_neighbours(exact.gather(1, chosen), exact, self.config.neighbours)
+        centres = xyz.gather(1, chosen)
         groups = group(points, neighbours)
         relative = groups[..., :3] - centres[:, :, None]
         return torch.cat([relative, groups[..., 3:]], dim=-1), centres
@@ -179,6 +169,30 @@ _ULIP_TOWERS = (
     "logit_scale",
     "open_clip_model.",
 )
+
+
+def _ulip_config(state: Mapping[str, Tensor]) -> PointBertConfig:
+    """The sizes that the shapes of a checkpoint tell of."""
+    depth = sum(key.startswith("blocks.") and key.endswith(".norm1.weight") for key in state)
+    try:
+        width = state["cls_token"].shape[-1]
+        channels = state["encoder.first_conv.0.weight"].shape[1]
+        group_width = state["encoder.second_conv.3.weight"].shape[0]
+        embedding = state["pc_projection"].shape[1]
+    except KeyError as error:
+        raise ValueError(f"not a ULIP Point-BERT checkpoint: {error} is missing") from error
+    except IndexError as error:
+        raise ValueError("not a ULIP Point-BERT checkpoint: a weight has no columns") from error
+    if width % 64:
+        raise ValueError(f"not a ULIP Point-BERT checkpoint: width {width} is no multiple of 64")
+    return PointBertConfig(
+        channels=channels,
+        width=width,
+        depth=depth,
+        heads=width // 64,
+        group_width=group_width,
+        embedding=embedding,
+    )
 
 
 def _split_ulip_keys(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -238,7 +252,8 @@ class BlockStack(nn.Module):
 
     def __init__(self, config: PointBertConfig) -> None:
         super().__init__()
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        # On the CPU also where transformers builds models on the meta device.
+        rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(Block(config.width, config.heads, rate) for rate in rates)
 
     def forward(

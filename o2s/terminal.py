@@ -78,18 +78,26 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def draw(scene: "Scene", boxes: "Boxes", path: Path, captions: list[str] | None = None) -> None:
-    """The scan with its boxes, as a PNG file."""
+def draw(
+    scene: "Scene",
+    boxes: "Boxes",
+    path: Path,
+    captions: list[str] | None = None,
+    untrained: list[str] | None = None,
+) -> None:
+    """The scan with its boxes, as a PNG file; its title says if the captions are untrained."""
     from o2s.view.pictures import draw_scene
 
-    draw_scene(scene, boxes, path, captions=captions, title=scene.name)
+    note = " (captions by an untrained model)" if captions and untrained else ""
+    draw_scene(scene, boxes, path, captions=captions, title=scene.name + note)
 
 
 def say_untrained(parts: list[str]) -> None:
     """Warn, on standard error, of parts that hold random numbers."""
     if parts:
         err.print(
-            f"untrained: {', '.join(parts)}. What is said here does not tell of the scan yet.",
+            f"untrained: {', '.join(parts)}. These hold random numbers: answers, captions and "
+            "tokens do not tell of the scan yet.",
             style="yellow",
             highlight=False,
             soft_wrap=True,

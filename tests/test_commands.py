@@ -220,9 +220,9 @@ def test_demo_leaves_its_results(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "arguments, message",
     [
-        "arguments, message",
+        (("ask", "nowhere.ply", "Why?"), "nowhere.ply"),
         (("detect", "nowhere.ply", "--config", "huge"), "huge: no such config"),
         (("detect", "nowhere.ply", "--set", "encoder.sed=1"), "encoder.sed: unknown key"),
         (("detect", "nowhere.ply", "--threads", "0"), "--threads is 0, expected at least 1"),

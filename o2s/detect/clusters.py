@@ -111,7 +111,8 @@ def horizontal_limits(centres: Float[Tensor, "V 3"], config: ClustersConfig) -> 
         near = (level == wide[0]) | (level == wide[0] + 1)
         floor = float(centres[near, 2].median())
     wide = (covered > 0.4).nonzero().squeeze(1)
-    if len(wide) and float(bottom + wide[-1] * step) > floor + 1.8 > -torch.inf:
+    room_to_stand = 1.8
+    if len(wide) and floor > -torch.inf and bottom + wide[-1] * step > floor + room_to_stand:
         near = (level == wide[-1]) | (level == wide[-1] + 1)
         ceiling = float(centres[near, 2].median())
     return floor, ceiling
@@ -148,7 +149,9 @@ def wall_mask(
         supporters = centres[on_plane & votes[:, along]]
         upright &= ~(on_plane & facing[:, along])
         if _is_wall(supporters, offset, directions[along], config):
-            walls |= on_plane & candidates
+            # A scanned wall bows: what faces along with it may lie twice as far off.
+            near = (offset.abs() <= 2 * config.thickness) & facing[:, along]
+            walls |= (on_plane | near) & candidates
     return walls
 
 

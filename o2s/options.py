@@ -1,0 +1,56 @@
+"""The options that commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Up(StrEnum):
+    """Which axis of the file points up."""
+
+    auto = "auto"
+    x = "x"
+    y = "y"
+    z = "z"
+    minus_x = "-x"
+    minus_y = "-y"
+    minus_z = "-z"
+
+
+class Unit(StrEnum):
+    """The unit of length of the file."""
+
+    auto = "auto"
+    m = "m"
+    cm = "cm"
+    mm = "mm"
+
+
+class DetectorName(StrEnum):
+    """The detectors there are."""
+
+    clusters = "clusters"
+
+
+ScanArgument = Annotated[Path, typer.Argument(help="A scan: .ply, .pcd, .npz or .safetensors.")]
+UpOption = Annotated[Up, typer.Option(help="The axis that points up in the file.")]
+UnitOption = Annotated[Unit, typer.Option(help="The file's unit of length.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+ModelOption = Annotated[Path | None, typer.Option(help="The folder of a saved model.")]
+ConfigOption = Annotated[
+    str, typer.Option(help="What to build without --model: a config's name or a YAML file.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key of the config: encoder.max_regions=20"),
+]
+LanguageModelOption = Annotated[
+    str | None,
+    typer.Option(help="A folder, a hub name or smollm2-135m, instead of the config's."),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="CPU threads; half of the processors if not given.")
+]
+PictureOption = Annotated[Path | None, typer.Option(help="Also draw the boxes: a .png file.")]

@@ -1,0 +1,52 @@
+"""The README's Python and its commands run as printed, on the bundled scan."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from o2s.io import bundled_scan
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+SHELL = re.findall(r"```(?:sh|console)\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [line.removeprefix("$ ") for line in "\n".join(SHELL).splitlines() if "o2s " in line[:6]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copy(bundled_scan(), tmp_path / "scan.ply")
+    return tmp_path
+
+
+def run(command: list[str], folder: Path) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_python_runs(block: str, folder: Path) -> None:
+    run([sys.executable, "-c", block], folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_runs(command: str, folder: Path) -> None:
+    program, *arguments = shlex.split(command)
+    assert program == "o2s"
+    assert run([sys.executable, "-m", "o2s.cli", *arguments], folder)
+
+
+def test_the_readme_has_commands_and_python() -> None:
+    assert len(COMMANDS) >= 6
+    assert len(BLOCKS) == 2
