@@ -16,9 +16,17 @@ from rich.progress import Progress
 from rich.table import Table
 
 from o2s.errors import InputError
+from o2s.loading import (
+    find_device,
+    load_answerer,
+    load_encoder,
+    load_encoder_config,
+    set_threads,
+)
 from o2s.options import (
     ConfigOption,
     DetectorName,
+    DeviceOption,
     JsonOption,
     LanguageModelOption,
     ModelOption,
@@ -48,7 +56,7 @@ from o2s.terminal import (
 )
 
 if TYPE_CHECKING:
-    from o2s.encoder import EncoderConfig, SceneEncoder
+    from o2s.encoder import SceneEncoder
     from o2s.llm.answering import SceneAnswerer
     from o2s.scene import RegionFeatures, Scene
 
@@ -74,13 +82,15 @@ def ask(
     up: UpOption = Up.auto,
     unit: UnitOption = Unit.auto,
     max_new_tokens: Annotated[int, typer.Option(help="The longest answer.")] = 64,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Answer a question about a scan."""
-    _set_threads(threads)
+    set_threads(threads)
     with progress_bar() as progress:
         scene = _read(progress, scan, up, unit)
-        answerer = _answerer(progress, model, config, override, language_model)
+        with step(progress, "loading the language model"):
+            answerer = load_answerer(model, config, override, language_model, device)
         look = _look(progress, answerer.model.encoder, scene)
         with step(progress, "answering"):
             answer = answerer.ask(look, question, max_new_tokens=max_new_tokens)
@@ -103,13 +113,15 @@ def caption(
     unit: UnitOption = Unit.auto,
     picture: PictureOption = None,
     max_new_tokens: Annotated[int, typer.Option(help="The longest caption.")] = 32,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Describe every object of a scan: box, label, score and sentence."""
-    _set_threads(threads)
+    set_threads(threads)
     with progress_bar() as progress:
         scene = _read(progress, scan, up, unit)
-        answerer = _answerer(progress, model, config, override, language_model)
+        with step(progress, "loading the language model"):
+            answerer = load_answerer(model, config, override, language_model, device)
         look = _look(progress, answerer.model.encoder, scene)
         captions = _caption(progress, answerer, look, max_new_tokens)
     say_untrained(answerer.untrained)
@@ -136,8 +148,10 @@ def detect(
     """Find the objects of a scan: boxes only."""
     from o2s.encoder import build_detector
 
-    _set_threads(threads)
-    encoder_config = _encoder_config(config, [*(override or []), f"encoder.detector={detector}"])
+    set_threads(threads)
+    encoder_config = load_encoder_config(
+        config, [*(override or []), f"encoder.detector={detector}"]
+    )
     with progress_bar() as progress:
         scene = _read(progress, scan, up, unit)
         with step(progress, "finding objects"):
@@ -159,6 +173,7 @@ def encode(
     override: SetOption = None,
     up: UpOption = Up.auto,
     unit: UnitOption = Unit.auto,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Write scene tokens and region features, one .safetensors a scan.
@@ -168,9 +183,10 @@ def encode(
     """
     from o2s import encoded
 
-    _set_threads(threads)
+    set_threads(threads)
     encoded.check_names(scans)
-    encoder, untrained = _encoder(model, config, override)
+    encoder, untrained = load_encoder(model, config, override)
+    encoder.to(find_device(device))
     done = failed = 0
     out_folder.mkdir(parents=True, exist_ok=True)
     with progress_bar() as progress:
@@ -202,6 +218,7 @@ def demo(
     config: ConfigOption = "tiny",
     override: SetOption = None,
     language_model: LanguageModelOption = None,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Run the main job on the scan that comes with o2s.
@@ -212,12 +229,13 @@ def demo(
     from o2s.io import bundled_scan
 
     questions = ("What is in this room?", "How many objects are there?", "What stands on the left?")
-    _set_threads(threads)
+    set_threads(threads)
     scan = bundled_scan()
     out_folder.mkdir(parents=True, exist_ok=True)
     with progress_bar() as progress:
         scene = _read(progress, scan, Up.auto, Unit.auto)
-        answerer = _answerer(progress, model, config, override, language_model)
+        with step(progress, "loading the language model"):
+            answerer = load_answerer(model, config, override, language_model, device)
         encoder = answerer.model.encoder
         look = _look(progress, encoder, scene)
         with step(progress, "answering"):
@@ -319,65 +337,6 @@ def _caption(
 ) -> list[str]:
     with step(progress, "describing objects") as update:
         return answerer.caption(look, max_new_tokens=max_new_tokens, progress=update)
-
-
-def _answerer(
-    progress: Progress,
-    model: Path | None,
-    config: str,
-    override: list[str] | None,
-    language_model: str | None,
-) -> "SceneAnswerer":
-    from o2s import config as configs
-
-    if model is not None and override:
-        raise InputError("--set changes a config, and --model brings its own; give one of them")
-    with step(progress, "loading the language model"):
-        from transformers.utils import logging as transformers_logging
-
-        from o2s.llm.answering import SceneAnswerer
-        from o2s.llm.modeling import SceneLMRecipe
-
-        transformers_logging.disable_progress_bar()
-        if model is not None:
-            return SceneAnswerer.load(model, language_model)
-        recipe = configs.load(config, SceneLMRecipe, override or [])
-        recipe.language_model = language_model or recipe.language_model
-        return SceneAnswerer.build(recipe)
-
-
-def _encoder(
-    model: Path | None, config: str, override: list[str] | None
-) -> tuple["SceneEncoder", list[str]]:
-    """The encoder alone, and which parts of it are untrained."""
-    from o2s.encoder import SceneEncoder, untrained_parts
-
-    if model is not None:
-        from o2s.llm.modeling import load_encoder
-
-        return load_encoder(model)
-    encoder_config = _encoder_config(config, override or [])
-    encoder = SceneEncoder.build(encoder_config)
-    return encoder, untrained_parts(encoder_config, encoder.detector)
-
-
-def _encoder_config(config: str, overrides: list[str]) -> "EncoderConfig":
-    from o2s import config as configs
-    from o2s.llm.modeling import SceneLMRecipe
-
-    return configs.load(config, SceneLMRecipe, overrides).encoder
-
-
-def _set_threads(threads: int | None) -> None:
-    """Half of the processors by default: torch's threads wait for each other by spinning, and on
-    a processor that something else keeps busy that slows small operations a hundredfold."""
-    if threads is not None and threads < 1:
-        raise InputError(f"--threads is {threads}, expected at least 1")
-    if threads is None and "OMP_NUM_THREADS" in os.environ:
-        return
-    import torch
-
-    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // 2))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,11 @@ class SceneEncoder(nn.Module):
         return cls(config, detector=detector, point_bert=point_bert, aggregator=aggregator).eval()
 
     @property
+    def device(self) -> torch.device:
+        """Where the modules compute. Records go in and come out on the CPU."""
+        return self.aggregator.queries.device
+
+    @property
     def width(self) -> int:
         """F, the width of region features and scene tokens."""
         return self.point_bert.config.feature_width
@@ -121,9 +126,10 @@ class SceneEncoder(nn.Module):
         )
         config = self.point_bert.config
         chunk = max(1, _CHUNK_VALUES // (config.groups * config.neighbours * 512))
-        features: list[Float[Tensor, "_ F"]] = [regions.points.new_zeros(0, self.width)]
+        features: list[Float[Tensor, "_ F"]] = [torch.zeros(0, self.width)]
         for start in range(0, len(regions), chunk):
-            features.append(self.point_bert(regions.points[start : start + chunk]))
+            points = regions.points[start : start + chunk].to(self.device)
+            features.append(self.point_bert(points).float().cpu())
             if progress is not None:
                 progress(min(start + chunk, len(regions)), len(regions))
         return RegionFeatures(regions.boxes, torch.cat(features))
@@ -134,7 +140,8 @@ class SceneEncoder(nn.Module):
         if not looks:
             return []
         features, boxes, mask = pad_regions(looks)
-        tokens = self.aggregator(features, boxes, mask)
+        device = self.device
+        tokens = self.aggregator(features.to(device), boxes.to(device), mask.to(device)).cpu()
         return [
             SceneTokens(t, look.boxes, look.features) for t, look in zip(tokens, looks, strict=True)
         ]
@@ -165,7 +172,7 @@ def pad_regions(
     boxes = pad([look.boxes.tensor[:, :6] for look in looks], batch_first=True)
     count = torch.tensor([len(look.boxes) for look in looks])
     mask = torch.arange(features.shape[1]) < count[:, None]
-    return features, boxes.to(features), mask.to(features.device)
+    return features, boxes, mask
 
 
 def _from_checkpoint(config: EncoderConfig) -> PointBert:

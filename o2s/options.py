@@ -54,3 +54,6 @@ ThreadsOption = Annotated[
     int | None, typer.Option(help="CPU threads; half of the processors if not given.")
 ]
 PictureOption = Annotated[Path | None, typer.Option(help="Also draw the boxes: a .png file.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Such as cpu or cuda:0; a GPU if there is one, if not given.")
+]

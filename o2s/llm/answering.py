@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import nn
 
 from o2s.errors import InputError
 from o2s.llm.modeling import SceneLM, SceneLMRecipe
@@ -44,6 +46,11 @@ class SceneAnswerer:
         """Store model and processor."""
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+    def to(self, device: torch.device | str) -> "SceneAnswerer":
+        """The same, with the model on `device`; records stay on the CPU."""
+        cast(nn.Module, self.model).to(device)
+        return self
 
     @property
     def untrained(self) -> list[str]:

@@ -13,7 +13,7 @@ import inspect
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, no_type_check
+from typing import Any, Literal, cast, no_type_check
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -44,10 +44,15 @@ WEIGHTS_FILE = "model.safetensors"
 
 @dataclass
 class SceneLMRecipe:
-    """What a new SceneLM is built from; without `lora_moe` the language model stays as it is."""
+    """What a new SceneLM is built from.
+
+    `dtype` is the language model's ("auto": as it is stored); what is ours stays in float32.
+    Without `lora_moe` the language model stays as it is.
+    """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     language_model: str = "smollm2-135m"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     lora_moe: LoraMoeConfig | None = None
     seed: int = 0
 
@@ -56,7 +61,8 @@ class SceneLMRecipe:
 class SceneLMConfig(PreTrainedConfig):
     """What is stored of a SceneLM beside its weights.
 
-    `language_model` is the name or folder of the base model, which is not stored itself;
+    `language_model` is the name or folder of the base model, which is not stored itself, and
+    `language_model_dtype` what to load it as;
     `encoder` the values of an `EncoderConfig`; `untrained` names the parts that still hold the
     random numbers that they began with.
     """
@@ -66,6 +72,7 @@ class SceneLMConfig(PreTrainedConfig):
 
     text_config: dict[str, Any] | PreTrainedConfig | None = None
     language_model: str = ""
+    language_model_dtype: str = "float32"
     encoder: dict[str, Any] | None = None
     scene_token_id: int = 0
     untrained: list[str] | None = None
@@ -105,7 +112,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         The language model, the detector and Point-BERT are frozen; aggregator, projector, gate
         and experts are trainable and hold seeded random numbers.
         """
-        language_model, tokenizer = _load_language_model(recipe.language_model)
+        language_model, tokenizer = _load_language_model(recipe.language_model, recipe.dtype)
         encoder = SceneEncoder.build(recipe.encoder)
         processor = SceneLMProcessor(tokenizer, recipe.encoder.aggregator.queries)
         language_model.requires_grad_(False)
@@ -115,6 +122,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         config = SceneLMConfig(
             text_config=copy.deepcopy(cast(Any, language_model).config),
             language_model=recipe.language_model,
+            language_model_dtype=recipe.dtype,
             encoder=o2s_config.to_dict(encoder.config),
             scene_token_id=processor.scene_token_id,
             untrained=untrained,
@@ -247,7 +255,9 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         """
         path = Path(folder)
         config, stored = _read_saved(path)
-        base, _tokenizer = _load_language_model(language_model or config.language_model)
+        base, _tokenizer = _load_language_model(
+            language_model or config.language_model, config.language_model_dtype
+        )
         base.requires_grad_(False)
         if (path / ADAPTER_FOLDER).is_dir():
             base = PeftModel.from_pretrained(cast(Any, base), str(path / ADAPTER_FOLDER))
@@ -338,11 +348,11 @@ def _read_saved(folder: Path) -> tuple[SceneLMConfig, dict[str, Tensor]]:
         raise InputError(f"{folder}: not a readable SceneLM ({error})") from error
 
 
-def _load_language_model(name: str) -> tuple[nn.Module, Any]:
+def _load_language_model(name: str, dtype: str) -> tuple[nn.Module, Any]:
     source = resolve_language_model(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

@@ -207,6 +207,22 @@ def test_any_decoder_takes_scene_tokens(tmp_path: Path) -> None:
     assert [a.text for a in together] == [a.text for a in alone]
 
 
+def test_a_bfloat16_language_model_with_float32_bridge(
+    language_model: str, tmp_path: Path
+) -> None:
+    answerer = SceneAnswerer.build(small_recipe(language_model, dtype="bfloat16"))
+    dtypes = {p.dtype for p in answerer.model.parameters() if p.requires_grad}
+    assert dtypes == {torch.float32}
+    assert answerer.model.get_input_embeddings().weight.dtype == torch.bfloat16
+    batch = answerer.processor(QUESTIONS, LOOKS, ANSWERS)
+    answerer.model(**batch).loss.backward()
+    answers = answerer.ask_batch(LOOKS, QUESTIONS, max_new_tokens=4)
+    answerer.save(tmp_path)
+    loaded = SceneAnswerer.load(tmp_path)
+    assert loaded.model.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert loaded.ask_batch(LOOKS, QUESTIONS, max_new_tokens=4) == answers
+
+
 def test_captions_see_one_object_each(answerer: SceneAnswerer) -> None:
     look = LOOKS[1]
     done: list[tuple[int, int]] = []
