@@ -41,8 +41,9 @@ log = logging.getLogger(__name__)
 def read_scene(path: Path | str, *, up: Axis = "auto", unit: Unit = "auto") -> Scene:
     """Read a scan file as an upright scene in metres, centred on the mean of its points.
 
-    Points without finite coordinates are dropped. A prepared .safetensors is upright and in metres
-    already: it is loaded as it is, whatever `up` and `unit` say.
+    Points without finite coordinates, and strays over 1 km from the rest, are dropped. A prepared
+    .safetensors is upright and in metres already: it is loaded as it is, whatever `up` and `unit`
+    say.
 
     Args:
         path: a .ply, .pcd, .npz or prepared .safetensors file.
@@ -86,8 +87,8 @@ def scene_from_cloud(cloud: Cloud, path: Path, *, up: Axis = "auto", unit: Unit 
         InputError: no point has finite coordinates.
     """
     valid = (np.abs(cloud.xyz) <= _FARTHEST).all(axis=1)
-    xyz, dropped = cloud.xyz[valid], len(cloud) - int(valid.sum())
-    if not len(xyz):
+    dropped = len(cloud) - int(valid.sum())
+    if dropped == len(cloud):
         found = f"{dropped} points, none with finite coordinates" if dropped else "no points"
         raise InputError(f"{path}: holds {found}; expected a scan")
     if dropped:
@@ -95,16 +96,22 @@ def scene_from_cloud(cloud: Cloud, path: Path, *, up: Axis = "auto", unit: Unit 
             "%s: dropped %d of %d points without finite coordinates", path, dropped, len(cloud)
         )
 
-    mean = xyz.mean(axis=0)
-    centred = xyz - mean
-    sample = _sample(centred)
+    middle = np.median(cloud.xyz[valid], axis=0)
     if unit == "auto":
-        unit = guess_unit(sample)
+        unit = guess_unit(_sample(cloud.xyz[valid] - middle))
         if unit != "m":
             log.info("%s: lengths look like %s; scaled to metres", path, unit)
     scale = _METRES[unit]
+    stray = valid & (np.abs(cloud.xyz - middle) * scale > _INDOORS).any(axis=1)
+    if stray.any():
+        log.warning("%s: dropped %d points over 1 km from the rest", path, int(stray.sum()))
+        valid &= ~stray
+
+    xyz = cloud.xyz[valid]
+    mean = xyz.mean(axis=0)
+    centred = xyz - mean
     if up == "auto":
-        direction = find_up(sample * scale)
+        direction = find_up(_sample(centred) * scale)
         if direction[2] < _UPRIGHT:
             log.info("%s: %s points up in the file; turned upright", path, _describe(direction))
     else:
@@ -169,6 +176,7 @@ _MESH_ADVICE = (
     "trimesh.sample.sample_surface, MeshLab or CloudCompare"
 )
 _METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+_INDOORS = 1000.0  # metres from the middle of a scan; what lies farther off is a stray point
 _FARTHEST = 1e10  # the Earth's radius is 6.4e9 millimetres: beyond lie markers of invalid points
 _SAMPLE = 50_000
 _UPRIGHT = 0.9999  # cosine; a smaller tilt is corrected without a word

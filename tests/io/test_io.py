@@ -331,3 +331,18 @@ def test_a_prepared_scene_is_written_under_its_own_suffix(folder):
     scene = scene_from_cloud(cloud_of(), Path("scan.ply"), up="z", unit="m")
     with pytest.raises(InputError, match=r"a name ending in \.safetensors"):
         write_scene(scene, folder / "scene.ply")
+
+
+def test_stray_points_are_dropped_with_a_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = np.random.default_rng(0).uniform(0, 4, (500, 3))
+    strays = np.array([[1e6, 0, 0], [0, -5e3, 1]])
+    np.savez(tmp_path / "room.npz", points=room)
+    np.savez(tmp_path / "stray.npz", points=np.concatenate([room, strays]))
+    clean = read_scene(tmp_path / "room.npz", up="z", unit="m")
+    with caplog.at_level("WARNING"):
+        scene = read_scene(tmp_path / "stray.npz", up="z", unit="m")
+    assert "dropped 2 points over 1 km from the rest" in caplog.text
+    assert torch.equal(scene.points, clean.points)
+    assert torch.equal(scene.from_file, clean.from_file)
