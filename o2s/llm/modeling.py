@@ -38,7 +38,6 @@ from o2s.llm.lora_moe import LoraMoeConfig, LoraMoeModel
 from o2s.llm.processing import SceneLMProcessor
 from o2s.weights import resolve_language_model
 
-ADAPTER_FOLDER = "adapter"
 WEIGHTS_FILE = "model.safetensors"
 
 
@@ -63,7 +62,7 @@ class SceneLMConfig(PreTrainedConfig):
 
     `language_model` is the name or folder of the base model, which is not stored itself, and
     `language_model_dtype` what to load it as;
-    `encoder` the values of an `EncoderConfig`; `untrained` names the parts that still hold the
+    `encoder` and `lora_moe` the values of an `EncoderConfig` and a `LoraMoeConfig`; `untrained` names the parts that still hold the
     random numbers that they began with.
     """
 
@@ -74,6 +73,7 @@ class SceneLMConfig(PreTrainedConfig):
     language_model: str = ""
     language_model_dtype: str = "float32"
     encoder: dict[str, Any] | None = None
+    lora_moe: dict[str, Any] | None = None
     scene_token_id: int = 0
     untrained: list[str] | None = None
 
@@ -124,6 +124,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             language_model=recipe.language_model,
             language_model_dtype=recipe.dtype,
             encoder=o2s_config.to_dict(encoder.config),
+            lora_moe=None if recipe.lora_moe is None else o2s_config.to_dict(recipe.lora_moe),
             scene_token_id=processor.scene_token_id,
             untrained=untrained,
         )
@@ -227,14 +228,12 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         return cast(Any, self.language_model).get_output_embeddings()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **_: Any) -> None:
-        """Store config, encoder, projector and adapter; of the language model only its name.
+        """Store config, encoder, projector and experts; of the language model only its name.
 
-        The adapter's folder is a PEFT adapter like any other.
+        `model.language_model.save_pretrained` stores the experts alone, as a PEFT adapter.
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        if isinstance(self.language_model, PeftModel):
-            self.language_model.save_pretrained(str(folder / ADAPTER_FOLDER))
         own = {key: value.contiguous() for key, value in self._own_state().items()}
         with replacing(folder / WEIGHTS_FILE) as temporary:
             save_file(own, temporary)
@@ -259,8 +258,8 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             language_model or config.language_model, config.language_model_dtype
         )
         base.requires_grad_(False)
-        if (path / ADAPTER_FOLDER).is_dir():
-            base = PeftModel.from_pretrained(cast(Any, base), str(path / ADAPTER_FOLDER))
+        if config.lora_moe is not None:
+            base = get_peft_model(cast(Any, base), LoraMoeConfig(**config.lora_moe))
         encoder = SceneEncoder.build(o2s_config.from_dict(config.encoder or {}, EncoderConfig))
         model = cls(config, encoder=encoder, language_model=base)
         expected = model._own_state()
@@ -301,7 +300,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         return {
             key: value
             for key, value in self.state_dict().items()
-            if not key.startswith("language_model.")
+            if not key.startswith("language_model.") or LoraMoeModel.prefix in key
         }
 
     def _freeze(self) -> None:

@@ -6,9 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from fakes import byte_tokenizer, random_look, small_recipe
+from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    Trainer,
+    TrainingArguments,
+)
 
 from o2s.errors import InputError
 from o2s.llm.answering import SceneAnswerer
@@ -133,9 +140,7 @@ def test_saved_model_answers_the_same_and_holds_no_base_weights(
 ) -> None:
     answerer.save(tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
-    assert not [key for key in stored if key.startswith("language_model")]
-    adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
-    assert all("lora_moe_" in key for key in adapter)
+    assert all("lora_moe_" in key for key in stored if key.startswith("language_model"))
     loaded = SceneAnswerer.load(tmp_path)
     assert loaded.ask_batch(LOOKS, QUESTIONS, max_new_tokens=8) == answerer.ask_batch(
         LOOKS, QUESTIONS, max_new_tokens=8
@@ -146,6 +151,52 @@ def test_saved_model_answers_the_same_and_holds_no_base_weights(
     expected = answerer.model.encoder.gather(LOOKS)
     for got, want in zip(encoder.gather(LOOKS), expected, strict=True):
         assert torch.equal(got.tokens, want.tokens)
+
+
+def test_the_experts_are_a_peft_adapter(
+    answerer: SceneAnswerer, language_model: str, tmp_path: Path
+) -> None:
+    answerer.model.language_model.save_pretrained(str(tmp_path))
+    base = AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(base, str(tmp_path))
+    for key, value in adapted.state_dict().items():
+        assert torch.equal(value, answerer.model.state_dict()[f"language_model.{key}"])
+
+
+def test_training_that_was_interrupted_resumes_to_the_same_weights(
+    language_model: str, tmp_path: Path
+) -> None:
+    rows = list(zip(QUESTIONS, LOOKS, ANSWERS, strict=True)) * 2
+
+    def trained(steps: int, **options: object) -> SceneLM:
+        answerer = SceneAnswerer.build(small_recipe(language_model))
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path),
+            max_steps=steps,
+            per_device_train_batch_size=2,
+            learning_rate=1e-2,
+            lr_scheduler_type="constant",
+            save_steps=2,
+            remove_unused_columns=False,
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        trainer = Trainer(
+            model=answerer.model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=lambda batch: dict(answerer.processor(*zip(*batch, strict=True))),
+        )
+        trainer.train(**options)
+        return answerer.model
+
+    whole = trained(4).state_dict()
+    resumed = trained(4, resume_from_checkpoint=str(tmp_path / "checkpoint-2")).state_dict()
+    for key, value in whole.items():
+        torch.testing.assert_close(resumed[key], value, msg=key)
+    begun = SceneAnswerer.build(small_recipe(language_model)).model.state_dict()
+    assert any(not torch.equal(whole[k], begun[k]) for k in whole if "lora_moe_B" in k)
 
 
 def test_another_folder_for_the_base_model_wins(
