@@ -17,6 +17,7 @@ from rich.table import Table
 
 from o2s.errors import InputError
 from o2s.loading import (
+    ModelSource,
     find_device,
     load_answerer,
     load_encoder,
@@ -34,6 +35,7 @@ from o2s.options import (
     ScanArgument,
     SetOption,
     ThreadsOption,
+    TrustOption,
     Unit,
     UnitOption,
     Up,
@@ -82,16 +84,15 @@ def ask(
     up: UpOption = Up.auto,
     unit: UnitOption = Unit.auto,
     max_new_tokens: Annotated[int, typer.Option(help="The longest answer.")] = 64,
+    trust_pickle: TrustOption = False,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Answer a question about a scan."""
     set_threads(threads)
     with progress_bar() as progress:
-        scene = _read(progress, scan, up, unit)
-        with step(progress, "loading the language model"):
-            answerer = load_answerer(model, config, override, language_model, device)
-        look = _look(progress, answerer.model.encoder, scene)
+        source = ModelSource(model, config, override or [], language_model, trust_pickle)
+        _, answerer, look = _see(progress, scan, up, unit, source, device)
         with step(progress, "answering"):
             answer = answerer.ask(look, question, max_new_tokens=max_new_tokens)
     say_untrained(answerer.untrained)
@@ -113,16 +114,15 @@ def caption(
     unit: UnitOption = Unit.auto,
     picture: PictureOption = None,
     max_new_tokens: Annotated[int, typer.Option(help="The longest caption.")] = 32,
+    trust_pickle: TrustOption = False,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Describe every object of a scan: box, label, score and sentence."""
     set_threads(threads)
     with progress_bar() as progress:
-        scene = _read(progress, scan, up, unit)
-        with step(progress, "loading the language model"):
-            answerer = load_answerer(model, config, override, language_model, device)
-        look = _look(progress, answerer.model.encoder, scene)
+        source = ModelSource(model, config, override or [], language_model, trust_pickle)
+        scene, answerer, look = _see(progress, scan, up, unit, source, device)
         captions = _caption(progress, answerer, look, max_new_tokens)
     say_untrained(answerer.untrained)
     if picture is not None:
@@ -149,9 +149,8 @@ def detect(
     from o2s.encoder import build_detector
 
     set_threads(threads)
-    encoder_config = load_encoder_config(
-        config, [*(override or []), f"encoder.detector={detector}"]
-    )
+    overrides = [*(override or []), f"encoder.detector={detector}"]
+    encoder_config = load_encoder_config(ModelSource(None, config, overrides))
     with progress_bar() as progress:
         scene = _read(progress, scan, up, unit)
         with step(progress, "finding objects"):
@@ -173,6 +172,7 @@ def encode(
     override: SetOption = None,
     up: UpOption = Up.auto,
     unit: UnitOption = Unit.auto,
+    trust_pickle: TrustOption = False,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -185,7 +185,8 @@ def encode(
 
     set_threads(threads)
     encoded.check_names(scans)
-    encoder, untrained = load_encoder(model, config, override)
+    source = ModelSource(model, config, override or [], trust_pickle=trust_pickle)
+    encoder, untrained = load_encoder(source)
     encoder.to(find_device(device))
     done = failed = 0
     out_folder.mkdir(parents=True, exist_ok=True)
@@ -233,15 +234,12 @@ def demo(
     scan = bundled_scan()
     out_folder.mkdir(parents=True, exist_ok=True)
     with progress_bar() as progress:
-        scene = _read(progress, scan, Up.auto, Unit.auto)
-        with step(progress, "loading the language model"):
-            answerer = load_answerer(model, config, override, language_model, device)
-        encoder = answerer.model.encoder
-        look = _look(progress, encoder, scene)
+        source = ModelSource(model, config, override or [], language_model)
+        scene, answerer, look = _see(progress, scan, Up.auto, Unit.auto, source, device)
         with step(progress, "answering"):
             answers = answerer.ask_batch([look] * len(questions), questions)
         captions = _caption(progress, answerer, look, 24)
-        made_from = encoded.fingerprint(scan, encoder, up="auto", unit="auto")
+        made_from = encoded.fingerprint(scan, answerer.model.encoder, up="auto", unit="auto")
         encoded.write(out_folder / "tokens.safetensors", scene, answerer.tokens(look), made_from)
     write_json(
         out_folder / "objects.json",
@@ -316,6 +314,16 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _see(
+    progress: Progress, scan: Path, up: Up, unit: Unit, source: ModelSource, device: str | None
+) -> tuple["Scene", "SceneAnswerer", "RegionFeatures"]:
+    """The scan, the model, and the scan as the model's encoder sees it."""
+    scene = _read(progress, scan, up, unit)
+    with step(progress, "loading the language model"):
+        answerer = load_answerer(source, device)
+    return scene, answerer, _look(progress, answerer.model.encoder, scene)
 
 
 def _read(progress: Progress, scan: Path, up: Up, unit: Unit) -> "Scene":

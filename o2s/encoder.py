@@ -66,7 +66,9 @@ class SceneEncoder(nn.Module):
         aggregator: QueryAggregator,
     ) -> None:
         super().__init__()
-        self.config = replace(config, point_bert=point_bert.config, point_bert_weights=None)
+        self.config = replace(
+            config, point_bert=point_bert.config, point_bert_weights=None, trust_pickle=False
+        )
         self.detector = detector
         self.point_bert = point_bert
         self.aggregator = aggregator

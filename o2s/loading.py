@@ -1,6 +1,8 @@
 """What commands load: models, encoders, configs, the device and the threads to compute with."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,55 +13,64 @@ if TYPE_CHECKING:
 
     from o2s.encoder import EncoderConfig, SceneEncoder
     from o2s.llm.answering import SceneAnswerer
-
-
-def load_answerer(
-    model: Path | None,
-    config: str,
-    override: list[str] | None,
-    language_model: str | None,
-    device: str | None,
-) -> "SceneAnswerer":
-    """The saved model in the folder `model`, or a new one as a config wants it."""
-    if model is not None and override:
-        raise InputError("--set changes a config, and --model brings its own; give one of them")
-    from transformers.utils import logging as transformers_logging
-
-    from o2s import config as configs
-    from o2s.llm.answering import SceneAnswerer
     from o2s.llm.modeling import SceneLMRecipe
 
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from: the folder of a saved one, or a config with overrides."""
+
+    folder: Path | None
+    config: str
+    overrides: Sequence[str] = ()
+    language_model: str | None = None
+    trust_pickle: bool = False
+
+    def __post_init__(self) -> None:
+        if self.folder is not None and self.overrides:
+            raise InputError("--set changes a config, and --model brings its own: give one of them")
+
+
+def load_answerer(source: ModelSource, device: str | None) -> "SceneAnswerer":
+    """A saved model, or a new one as a config wants it."""
+    from transformers.utils import logging as transformers_logging
+
+    from o2s.llm.answering import SceneAnswerer
+
     transformers_logging.disable_progress_bar()
-    if model is not None:
-        answerer = SceneAnswerer.load(model, language_model)
+    if source.folder is not None:
+        answerer = SceneAnswerer.load(source.folder, source.language_model)
     else:
-        recipe = configs.load(config, SceneLMRecipe, override or [])
-        recipe.language_model = language_model or recipe.language_model
+        recipe = _load_recipe(source)
+        recipe.language_model = source.language_model or recipe.language_model
         answerer = SceneAnswerer.build(recipe)
     return answerer.to(find_device(device))
 
 
-def load_encoder(
-    model: Path | None, config: str, override: list[str] | None
-) -> tuple["SceneEncoder", list[str]]:
+def load_encoder(source: ModelSource) -> tuple["SceneEncoder", list[str]]:
     """The encoder alone, and which parts of it are untrained."""
     from o2s.encoder import SceneEncoder, untrained_parts
 
-    if model is not None:
+    if source.folder is not None:
         from o2s.llm.modeling import load_encoder as load_saved_encoder
 
-        return load_saved_encoder(model)
-    encoder_config = load_encoder_config(config, override or [])
-    encoder = SceneEncoder.build(encoder_config)
-    return encoder, untrained_parts(encoder_config, encoder.detector)
+        return load_saved_encoder(source.folder)
+    config = load_encoder_config(source)
+    encoder = SceneEncoder.build(config)
+    return encoder, untrained_parts(config, encoder.detector)
 
 
-def load_encoder_config(config: str, overrides: list[str]) -> "EncoderConfig":
+def load_encoder_config(source: ModelSource) -> "EncoderConfig":
     """The encoder's part of a config."""
-    from o2s import config as configs
+    return _load_recipe(source).encoder
+
+
+def _load_recipe(source: ModelSource) -> "SceneLMRecipe":
+    from o2s import config
     from o2s.llm.modeling import SceneLMRecipe
 
-    return configs.load(config, SceneLMRecipe, overrides).encoder
+    trust = ["encoder.trust_pickle=true"] if source.trust_pickle else []
+    return config.load(source.config, SceneLMRecipe, [*source.overrides, *trust])
 
 
 def find_device(name: str | None) -> "torch.device":

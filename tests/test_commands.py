@@ -251,6 +251,25 @@ def test_mistakes_are_one_line(
         assert len(err.splitlines()) == 1
 
 
+class Surprise:
+    """Not plain data."""
+
+
+def test_a_checkpoint_with_more_than_data_needs_trust(
+    capsys: pytest.CaptureFixture[str], scan: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "ulip.pt"
+    torch.save({"state_dict": {}, "args": Surprise()}, checkpoint)
+    key = f"encoder.point_bert_weights={checkpoint}"
+    command = ("encode", scan, "--out", tmp_path / "encoded", "--set", key)
+    code, _, err = o2s(capsys, *command)
+    assert code == 2
+    assert "add --trust-pickle" in err
+    code, _, err = o2s(capsys, *command, "--trust-pickle")
+    assert code == 2
+    assert "not a ULIP Point-BERT checkpoint" in err
+
+
 def test_an_unwritable_folder_is_one_line(
     capsys: pytest.CaptureFixture[str], scan: Path, config: str, tmp_path: Path
 ) -> None:

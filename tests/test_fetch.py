@@ -1,5 +1,6 @@
 """Named weights: fetched once, whole or not at all, and verified."""
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,19 @@ def test_what_an_interrupted_fetch_left_is_replaced(built: list[Path]) -> None:
     folder.mkdir(parents=True)
     (folder / "half").touch()
     assert {f.name for f in weights.fetch("toy").iterdir()} == {*FILES, CHECKSUMS}
+
+
+def test_leftovers_of_a_killed_fetch_go_and_nothing_else(built: list[Path]) -> None:
+    cache = weights.named("toy").folder.parent
+    old, young, foreign = cache / ".toy-old", cache / ".toy-young", cache / ".other-old"
+    for folder in (old, young, foreign):
+        folder.mkdir(parents=True)
+    for folder in (old, foreign):
+        os.utime(folder, (0, 0))
+    weights.fetch("toy")
+    assert not old.exists()
+    assert young.exists()
+    assert foreign.exists()
 
 
 def test_a_failed_build_leaves_nothing_behind(built: list[Path], tmp_path: Path) -> None:
