@@ -79,12 +79,19 @@ class SceneAnswerer:
         """One answer a scan and question; the same as one by one.
 
         Raises:
-            InputError: a question is empty or holds the scene's placeholder.
+            InputError: a question is empty, or longer than the language model reads.
         """
         try:
             batch = self.processor(questions, looks, task=task).to(self.model.device)
         except ValueError as error:
             raise InputError(str(error)) from error
+        length = batch["input_ids"].shape[1] + max_new_tokens
+        longest = getattr(self.model.config.text_config, "max_position_embeddings", length)
+        if length > longest:
+            raise InputError(
+                f"question, scene and answer would take {length} tokens; the language model reads "
+                f"{longest}: ask something shorter"
+            )
         routes = self.model.route(batch["question_ids"], batch["question_mask"])
         generated = self.model.generate(
             **batch,

@@ -348,8 +348,11 @@ def _read_saved(folder: Path) -> tuple[SceneLMConfig, dict[str, Tensor]]:
 
 
 def _load_language_model(name: str, dtype: str) -> tuple[nn.Module, Any]:
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
+        raise InputError(f"{name}: no such folder, expected that of a language model")
     source = resolve_language_model(name)
     try:
+        AutoConfig.from_pretrained(source)  # a hub that cannot be reached fails once, not twice
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     except (OSError, ValueError) as error:

@@ -297,6 +297,11 @@ def test_wrong_calls_say_what_is_wrong(answerer: SceneAnswerer, tmp_path: Path) 
         answerer.model(**blind)
     with pytest.raises(InputError, match="question is empty"):
         answerer.ask(LOOKS[0], " ")
+    with pytest.raises(InputError, match="2148 tokens; the language model reads 2048"):
+        text = "x" * (2048 - batch["input_ids"].shape[1] + len(QUESTIONS[0]) + len(ANSWERS[0]) + 1)
+        answerer.ask(LOOKS[0], text, max_new_tokens=100)
+    with pytest.raises(InputError, match="no such folder"):
+        SceneAnswerer.build(small_recipe("/nowhere"))
     with pytest.raises(InputError, match=r"holds no config\.json"):
         SceneLM.from_pretrained(tmp_path)
     with pytest.raises(InputError, match="not a language model that can be loaded"):
