@@ -297,7 +297,7 @@ def main() -> None:
     logging.getLogger("o2s").handlers = [ConsoleHandler()]
     logging.getLogger("o2s").setLevel(logging.INFO)
     warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
