@@ -2,13 +2,19 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# A folder or hub name of another language model for the demo; SmolLM2 if empty.
+LANGUAGE_MODEL ?=
 BIN := $(VENV)/bin
 
 .PHONY: demo test format clean
 
 demo: $(VENV)/core.stamp
+ifeq ($(LANGUAGE_MODEL),)
 	$(BIN)/o2s weights smollm2-135m
 	$(BIN)/o2s demo --out demo
+else
+	$(BIN)/o2s demo --out demo --language-model $(LANGUAGE_MODEL)
+endif
 
 test: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from o2s.errors import InputError
 from o2s.loading import (
@@ -219,6 +220,7 @@ def demo(
     config: ConfigOption = "tiny",
     override: SetOption = None,
     language_model: LanguageModelOption = None,
+    trust_pickle: TrustOption = False,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -234,7 +236,7 @@ def demo(
     scan = bundled_scan()
     out_folder.mkdir(parents=True, exist_ok=True)
     with progress_bar() as progress:
-        source = ModelSource(model, config, override or [], language_model)
+        source = ModelSource(model, config, override or [], language_model, trust_pickle)
         scene, answerer, look = _see(progress, scan, Up.auto, Unit.auto, source, device)
         with step(progress, "answering"):
             answers = answerer.ask_batch([look] * len(questions), questions)
@@ -256,7 +258,7 @@ def demo(
     print_boxes(scene, look.boxes, captions)
     table = Table("question", "answer", title="answers")
     for answer in answers:
-        table.add_row(answer.question, answer.text)
+        table.add_row(answer.question, Text(answer.text))
     out.print(table)
     say_untrained(answerer.untrained)
     names = "objects.json, answers.json, tokens.safetensors and scene.png"

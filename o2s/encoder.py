@@ -6,7 +6,8 @@ Scene -> detector                   Boxes        R regions of interest
       -> QueryAggregator            SceneTokens  [Q, F]
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -42,7 +43,6 @@ class EncoderConfig:
     regions: RegionConfig = field(default_factory=RegionConfig)
     point_bert: Literal["tiny", "ulip1", "ulip2"] | PointBertConfig = "tiny"
     point_bert_weights: str | None = None
-    trust_pickle: bool = False
     aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
     seed: int = 0
 
@@ -66,23 +66,25 @@ class SceneEncoder(nn.Module):
         aggregator: QueryAggregator,
     ) -> None:
         super().__init__()
-        self.config = replace(
-            config, point_bert=point_bert.config, point_bert_weights=None, trust_pickle=False
-        )
+        self.config = replace(config, point_bert=point_bert.config, point_bert_weights=None)
         self.detector = detector
         self.point_bert = point_bert
         self.aggregator = aggregator
 
     @classmethod
-    def build(cls, config: EncoderConfig) -> "SceneEncoder":
-        """An encoder from its config, in evaluation mode."""
+    def build(cls, config: EncoderConfig, *, trust_pickle: bool = False) -> "SceneEncoder":
+        """An encoder from its config, in evaluation mode.
+
+        `trust_pickle` lets `point_bert_weights` run code (`weights.load_checkpoint`). It is no
+        part of the config: a file must not be able to trust itself.
+        """
         size = config.point_bert
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             if config.point_bert_weights is None:
                 point_bert = PointBert(SIZES[size] if isinstance(size, str) else size)
             else:
-                point_bert = _from_checkpoint(config)
+                point_bert = _from_checkpoint(config.point_bert_weights, trust_pickle)
             aggregator = QueryAggregator(config.aggregator, point_bert.config.feature_width)
         detector = build_detector(config)
         return cls(config, detector=detector, point_bert=point_bert, aggregator=aggregator).eval()
@@ -131,7 +133,8 @@ class SceneEncoder(nn.Module):
         features: list[Float[Tensor, "_ F"]] = [torch.zeros(0, self.width)]
         for start in range(0, len(regions), chunk):
             points = regions.points[start : start + chunk].to(self.device)
-            features.append(self.point_bert(points).float().cpu())
+            with evaluating(self.point_bert):
+                features.append(self.point_bert(points).float().cpu())
             if progress is not None:
                 progress(min(start + chunk, len(regions)), len(regions))
         return RegionFeatures(regions.boxes, torch.cat(features))
@@ -143,10 +146,22 @@ class SceneEncoder(nn.Module):
             return []
         features, boxes, mask = pad_regions(looks)
         device = self.device
-        tokens = self.aggregator(features.to(device), boxes.to(device), mask.to(device)).cpu()
+        with evaluating(self.aggregator):
+            tokens = self.aggregator(features.to(device), boxes.to(device), mask.to(device)).cpu()
         return [
             SceneTokens(t, look.boxes, look.features) for t, look in zip(tokens, looks, strict=True)
         ]
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block, whatever mode the module is in."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 def build_detector(config: EncoderConfig) -> Detector:
@@ -177,9 +192,9 @@ def pad_regions(
     return features, boxes, mask
 
 
-def _from_checkpoint(config: EncoderConfig) -> PointBert:
-    path = Path(config.point_bert_weights or "")
-    checkpoint = weights.load_checkpoint(path, trust_pickle=config.trust_pickle)
+def _from_checkpoint(file: str, trust_pickle: bool) -> PointBert:
+    path = Path(file)
+    checkpoint = weights.load_checkpoint(path, trust_pickle=trust_pickle)
     state = checkpoint.get("state_dict", checkpoint)
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path}: expected a state_dict, tensors by name, and found other things")

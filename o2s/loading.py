@@ -43,7 +43,7 @@ def load_answerer(source: ModelSource, device: str | None) -> "SceneAnswerer":
     else:
         recipe = _load_recipe(source)
         recipe.language_model = source.language_model or recipe.language_model
-        answerer = SceneAnswerer.build(recipe)
+        answerer = SceneAnswerer.build(recipe, trust_pickle=source.trust_pickle)
     return answerer.to(find_device(device))
 
 
@@ -56,7 +56,7 @@ def load_encoder(source: ModelSource) -> tuple["SceneEncoder", list[str]]:
 
         return load_saved_encoder(source.folder)
     config = load_encoder_config(source)
-    encoder = SceneEncoder.build(config)
+    encoder = SceneEncoder.build(config, trust_pickle=source.trust_pickle)
     return encoder, untrained_parts(config, encoder.detector)
 
 
@@ -69,8 +69,7 @@ def _load_recipe(source: ModelSource) -> "SceneLMRecipe":
     from o2s import config
     from o2s.llm.modeling import SceneLMRecipe
 
-    trust = ["encoder.trust_pickle=true"] if source.trust_pickle else []
-    return config.load(source.config, SceneLMRecipe, [*source.overrides, *trust])
+    return config.load(source.config, SceneLMRecipe, source.overrides)
 
 
 def find_device(name: str | None) -> "torch.device":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from o2s.files import replacing
 
@@ -56,14 +57,16 @@ def answer_json(scan: Path, answer: "Answer", objects: int) -> dict[str, Any]:
 
 def print_boxes(scene: "Scene", boxes: "Boxes", captions: list[str] | None = None) -> None:
     """A table of boxes, in world coordinates."""
-    table = Table("#", "label", "score", "centre (m)", "size (m)", title=f"objects of {scene.name}")
+    table = Table(
+        "#", "label", "score", "centre (m)", "size (m)", title=Text(f"objects of {scene.name}")
+    )
     if captions is not None:
         table.add_column("caption")
     centres = (boxes.centres.double() + scene.offset).tolist()
     for i, (centre, size) in enumerate(zip(centres, boxes.sizes.tolist(), strict=True)):
         row = [str(i + 1), boxes.labels[i], f"{float(boxes.scores[i]):.2f}"]
         row += [" ".join(f"{v:.2f}" for v in centre), " ".join(f"{v:.2f}" for v in size)]
-        table.add_row(*row, *([] if captions is None else [captions[i]]))
+        table.add_row(*row, *([] if captions is None else [Text(captions[i])]))
     out.print(table)
 
 
@@ -111,7 +114,12 @@ def print_error(error: object) -> None:
 
 def progress_bar() -> Progress:
     """Steps of work on standard error, gone once they are done; for people only."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+    )
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 

@@ -143,6 +143,26 @@ def test_caption_describes_each_box(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_brackets_are_text_and_no_markup(
+    capsys: pytest.CaptureFixture[str],
+    scan: Path,
+    config: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from o2s.llm.answering import SceneAnswerer
+
+    said = ["[/b] closed", "[red]open"] * 9
+    monkeypatch.setattr(SceneAnswerer, "caption", lambda _, look, **__: said[: len(look.boxes)])
+    twin = tmp_path / "a [b] room.ply"
+    twin.write_bytes(scan.read_bytes())
+    code, out, _ = o2s(capsys, "caption", twin, "--config", config)
+    assert code == 0
+    assert "[/b]" in out
+    assert "[red]" in out
+    assert "objects of a [b] room" in out
+
+
 def test_encode_writes_what_is_documented_and_does_not_repeat_itself(
     capsys: pytest.CaptureFixture[str], scan: Path, config: str, tmp_path: Path
 ) -> None:

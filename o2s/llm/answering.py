@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from o2s.encoder import evaluating
 from o2s.errors import InputError
 from o2s.llm.modeling import SceneLM, SceneLMRecipe
 from o2s.llm.processing import SceneLMProcessor
@@ -32,9 +33,9 @@ class SceneAnswerer:
         self.processor = processor
 
     @classmethod
-    def build(cls, recipe: SceneLMRecipe) -> "SceneAnswerer":
+    def build(cls, recipe: SceneLMRecipe, *, trust_pickle: bool = False) -> "SceneAnswerer":
         """A new model; the parts named in `untrained` hold random numbers."""
-        return cls(*SceneLM.build(recipe))
+        return cls(*SceneLM.build(recipe, trust_pickle=trust_pickle))
 
     @classmethod
     def load(cls, folder: Path, language_model: str | None = None) -> "SceneAnswerer":
@@ -81,6 +82,8 @@ class SceneAnswerer:
         Raises:
             InputError: a question is empty, or longer than the language model reads.
         """
+        if not questions:
+            return []
         try:
             batch = self.processor(questions, looks, task=task).to(self.model.device)
         except ValueError as error:
@@ -93,12 +96,13 @@ class SceneAnswerer:
                 f"{longest}: ask something shorter"
             )
         routes = self.model.route(batch["question_ids"], batch["question_mask"])
-        generated = self.model.generate(
-            **batch,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=self.processor.tokenizer.pad_token_id,
-        )
+        with evaluating(self.model):
+            generated = self.model.generate(
+                **batch,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=self.processor.tokenizer.pad_token_id,
+            )
         texts = self.processor.decode_answers(generated, batch["input_ids"].shape[1])
         weights = [[]] * len(texts) if routes is None else routes.tolist()
         return [

@@ -11,7 +11,7 @@ adapts it. Follows Octavius (Chen et al., ICLR 2024, arXiv 2311.02684).
 import copy
 import inspect
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, no_type_check
 
@@ -106,14 +106,16 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         self.generation_config = base.generation_config
 
     @classmethod
-    def build(cls, recipe: SceneLMRecipe) -> tuple["SceneLM", SceneLMProcessor]:
+    def build(
+        cls, recipe: SceneLMRecipe, *, trust_pickle: bool = False
+    ) -> tuple["SceneLM", SceneLMProcessor]:
         """A new SceneLM around a pretrained language model, and its processor.
 
         The language model, the detector and Point-BERT are frozen; aggregator, projector, gate
         and experts are trainable and hold seeded random numbers.
         """
         language_model, tokenizer = _load_language_model(recipe.language_model, recipe.dtype)
-        encoder = SceneEncoder.build(recipe.encoder)
+        encoder = SceneEncoder.build(recipe.encoder, trust_pickle=trust_pickle)
         processor = SceneLMProcessor(tokenizer, recipe.encoder.aggregator.queries)
         language_model.requires_grad_(False)
         untrained = [*untrained_parts(recipe.encoder, encoder.detector), "projector"]
@@ -227,14 +229,23 @@ class SceneLM(PreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return cast(Any, self.language_model).get_output_embeddings()
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **_: Any) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        state_dict: dict[str, Tensor] | None = None,
+        is_main_process: bool = True,
+        **_: Any,
+    ) -> None:
         """Store config, encoder, projector and experts; of the language model only its name.
 
         `model.language_model.save_pretrained` stores the experts alone, as a PEFT adapter.
         """
+        if not is_main_process:
+            return
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        own = {key: value.contiguous() for key, value in self._own_state().items()}
+        own = {key: value.contiguous() for key, value in self._own_state(state_dict).items()}
         with replacing(folder / WEIGHTS_FILE) as temporary:
             save_file(own, temporary)
         self.config.save_pretrained(folder)
@@ -259,14 +270,15 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         )
         base.requires_grad_(False)
         if config.lora_moe is not None:
-            base = get_peft_model(cast(Any, base), LoraMoeConfig(**config.lora_moe))
-        encoder = SceneEncoder.build(o2s_config.from_dict(config.encoder or {}, EncoderConfig))
+            experts = o2s_config.from_dict(config.lora_moe, LoraMoeConfig)
+            base = get_peft_model(cast(Any, base), experts)
+        encoder = _build_encoder(config)
         model = cls(config, encoder=encoder, language_model=base)
         expected = model._own_state()
         if expected.keys() != stored.keys():
             differ = ", ".join(sorted(expected.keys() ^ stored.keys())[:5])
             raise InputError(f"{path / WEIGHTS_FILE}: keys do not fit the config ({differ})")
-        model.load_state_dict(stored, strict=False)
+        _load_state(model, stored, path, strict=False)
         model._freeze()
         return model.eval()
 
@@ -296,12 +308,20 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             )
         return embeddings.masked_scatter(places[..., None], tokens.to(embeddings.dtype))
 
-    def _own_state(self) -> dict[str, Tensor]:
+    def _own_state(self, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """What is stored, out of a whole state dict (a gathered one, where weights are sharded)."""
         return {
             key: value
-            for key, value in self.state_dict().items()
+            for key, value in (self.state_dict() if state is None else state).items()
             if not key.startswith("language_model.") or LoraMoeModel.prefix in key
         }
+
+    def train(self, mode: bool = True) -> "SceneLM":
+        """Training mode, but for what is frozen: its statistics and outputs stay as they are."""
+        super().train(mode)
+        self.encoder.detector.eval()
+        self.encoder.point_bert.eval()
+        return self
 
     def _freeze(self) -> None:
         """Only aggregator, projector and the adapter learn."""
@@ -330,10 +350,10 @@ def load_encoder(folder: Path) -> tuple[SceneEncoder, list[str]]:
         InputError: the folder or a file in it is missing or does not fit.
     """
     config, stored = _read_saved(folder)
-    encoder = SceneEncoder.build(o2s_config.from_dict(config.encoder or {}, EncoderConfig))
+    encoder = _build_encoder(config)
     prefix = "encoder."
     state = {key.removeprefix(prefix): v for key, v in stored.items() if key.startswith(prefix)}
-    encoder.load_state_dict(state)
+    _load_state(encoder, state, folder, strict=True)
     return encoder, list(config.untrained or [])
 
 
@@ -345,6 +365,20 @@ def _read_saved(folder: Path) -> tuple[SceneLMConfig, dict[str, Tensor]]:
         return SceneLMConfig.from_pretrained(folder), load_file(folder / WEIGHTS_FILE)
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{folder}: not a readable SceneLM ({error})") from error
+
+
+def _build_encoder(config: SceneLMConfig) -> SceneEncoder:
+    """The encoder of a saved model; its weights lie in the model's folder and nowhere else."""
+    encoder_config = o2s_config.from_dict(config.encoder or {}, EncoderConfig)
+    return SceneEncoder.build(replace(encoder_config, point_bert_weights=None))
+
+
+def _load_state(model: nn.Module, state: dict[str, Tensor], folder: Path, *, strict: bool) -> None:
+    try:
+        model.load_state_dict(state, strict=strict)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{folder / WEIGHTS_FILE}: does not fit the model ({reason})") from error
 
 
 def _load_language_model(name: str, dtype: str) -> tuple[nn.Module, Any]:

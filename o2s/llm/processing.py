@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, cast, no_type_check
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
@@ -97,18 +98,26 @@ class SceneLMProcessor(ProcessorMixin):
     def _prompt(self, question: str, task: Task) -> list[int]:
         if not question.strip():
             raise ValueError("the question is empty, expected a text")
-        tokenizer = cast(Any, self.tokenizer)
-        frame: str = tokenizer.apply_chat_template(
-            conversation(_SLOT, task),
-            chat_template=tokenizer.chat_template or PLAIN_TEMPLATE,
-            tokenize=False,
-            add_generation_prompt=True,
-        )
+        try:
+            frame = self._frame(conversation(_SLOT, task))
+        except TemplateError:  # some templates know no system role
+            frame = self._frame(conversation(_SLOT, task, system_role=False))
+        if frame.count(_SLOT) != 1 or frame.count(SCENE_PLACEHOLDER) != 1:
+            raise ValueError("the chat template loses or repeats the question or the scene")
         before, _, after = frame.partition(_SLOT)
         ids: list[int] = []
         for token in self._encode(before):
             ids += [token] * (self.num_queries if token == self.scene_token_id else 1)
         return [*ids, *self._words(question), *self._encode(after)]
+
+    def _frame(self, messages: list[dict[str, str]]) -> str:
+        tokenizer = cast(Any, self.tokenizer)
+        return tokenizer.apply_chat_template(
+            messages,
+            chat_template=tokenizer.chat_template or PLAIN_TEMPLATE,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
 
     def _encode(self, text: str) -> list[int]:
         return cast(Any, self.tokenizer)(text, add_special_tokens=False)["input_ids"]

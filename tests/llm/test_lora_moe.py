@@ -109,6 +109,24 @@ def test_a_batch_equals_its_members(language_model: str) -> None:
     assert not torch.allclose(together, logits(model, routing_weights=torch.eye(4)[:2]))
 
 
+def test_the_gate_computes_in_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    gate = InstanceGate(64, num_experts=8, top_k=2)
+    embeddings, mask = torch.randn(200, 5, 64), torch.ones(200, 5, dtype=torch.bool)
+    expected = gate(embeddings, mask)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = gate(embeddings, mask)
+    assert torch.equal(got.experts, expected.experts)
+    assert torch.equal(got.weights, expected.weights)
+
+
+def test_no_route_outlives_its_call(language_model: str) -> None:
+    model = adapted(language_model)
+    model(input_ids=IDS, labels=IDS, question_ids=QUESTIONS).loss.backward()
+    with pytest.raises(RuntimeError, match="no route"):
+        model.base_model.model(input_ids=IDS)
+
+
 def test_gate_weights_sum_to_one_over_the_best_k() -> None:
     gate = InstanceGate(8, num_experts=5, top_k=3)
     embeddings = torch.randn(4, 6, 8)
@@ -231,6 +249,9 @@ def test_merging_a_fixed_route_and_back(language_model: str) -> None:
     torch.testing.assert_close(logits(model), expected)
     model.base_model.merge_adapter()
     torch.testing.assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
+    with model.disable_adapter():
+        torch.testing.assert_close(logits(model), logits(base_model(language_model)))
+    model.base_model.merge_adapter()
     model.base_model.unmerge_adapter()
     for key, value in model.state_dict().items():
         torch.testing.assert_close(value, before[key], atol=1e-5, rtol=0)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -19,7 +20,10 @@ from transformers import (
 
 from o2s.errors import InputError
 from o2s.llm.answering import SceneAnswerer
+from o2s.llm.lora_moe import LoraMoeModel
 from o2s.llm.modeling import SceneLM, load_encoder
+from o2s.llm.prompts import DESCRIBE_OBJECT
+from o2s.scene import RegionFeatures
 
 LOOKS = [random_look(0, 3), random_look(1, 6), random_look(2, 0)]
 QUESTIONS = ["How many?", "Is there a chair by the window or under the big table?", "Why so empty?"]
@@ -274,6 +278,74 @@ def test_a_bfloat16_language_model_with_float32_bridge(
     assert loaded.ask_batch(LOOKS, QUESTIONS, max_new_tokens=4) == answers
 
 
+def test_training_mode_changes_neither_answers_nor_frozen_parts(answerer: SceneAnswerer) -> None:
+    expected = answerer.ask_batch(LOOKS, QUESTIONS, max_new_tokens=8)
+    tokens = answerer.tokens(LOOKS[0]).tokens
+    answerer.model.train()
+    try:
+        assert not answerer.model.encoder.point_bert.training
+        assert answerer.model.encoder.aggregator.training
+        assert torch.equal(answerer.tokens(LOOKS[0]).tokens, tokens)
+        assert answerer.ask_batch(LOOKS, QUESTIONS, max_new_tokens=8) == expected
+        assert answerer.model.encoder.aggregator.training
+    finally:
+        answerer.model.eval()
+
+
+def test_greedy_whatever_the_language_model_was_set_to(answerer: SceneAnswerer) -> None:
+    expected = answerer.ask_batch(LOOKS, QUESTIONS, max_new_tokens=12)
+    answerer.model.generation_config.do_sample = True
+    answerer.model.generation_config.top_k = 50
+    try:
+        assert answerer.ask_batch(LOOKS, QUESTIONS, max_new_tokens=12) == expected
+    finally:
+        answerer.model.generation_config.do_sample = False
+        answerer.model.generation_config.top_k = None
+
+
+def test_the_gate_sees_the_same_in_training_and_in_generation(
+    answerer: SceneAnswerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    tuner = cast(LoraMoeModel, answerer.model.language_model.base_model)
+    gate = tuner.lora_moe_gate["default"]
+    forward = gate.forward
+
+    def spy(embeddings: Tensor, mask: Tensor) -> object:
+        seen.append(embeddings[mask])
+        return forward(embeddings, mask)
+
+    monkeypatch.setattr(gate, "forward", spy)
+    answerer.model(**batch_of(answerer, slice(0, 3), answers=True))
+    batch = batch_of(answerer, slice(0, 3), answers=False)
+    answerer.model.generate(**batch, max_new_tokens=4, do_sample=False)
+    assert len(seen) == 2  # once for the whole generation
+    assert torch.equal(seen[0], seen[1])
+
+
+def test_a_gathered_state_dict_is_what_is_stored(answerer: SceneAnswerer, tmp_path: Path) -> None:
+    """Where weights are sharded, Trainer hands the whole ones over."""
+    state = {key: torch.full_like(v, 3) for key, v in answerer.model.state_dict().items()}
+    answerer.model.save_pretrained(tmp_path / "other", state_dict=state, is_main_process=False)
+    assert not (tmp_path / "other").exists()
+    answerer.model.save_pretrained(tmp_path, state_dict=state)
+    assert all((v == 3).all() for v in load_file(tmp_path / "model.safetensors").values())
+
+
+def test_a_saved_model_cannot_make_itself_load_a_pickle(
+    answerer: SceneAnswerer, tmp_path: Path
+) -> None:
+    answerer.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["encoder"]["point_bert_weights"] = str(tmp_path / "nowhere.pt")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert SceneAnswerer.load(tmp_path).ask(LOOKS[0], "Why?") == answerer.ask(LOOKS[0], "Why?")
+    config["encoder"]["trust_pickle"] = True
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="trust_pickle: unknown key"):
+        SceneAnswerer.load(tmp_path)
+
+
 def test_captions_see_one_object_each(answerer: SceneAnswerer) -> None:
     look = LOOKS[1]
     done: list[tuple[int, int]] = []
@@ -282,7 +354,11 @@ def test_captions_see_one_object_each(answerer: SceneAnswerer) -> None:
     )
     assert len(captions) == len(look.boxes)
     assert done == [(4, 6), (6, 6)]
-    assert captions == answerer.caption(look, batch_size=1, max_new_tokens=6)
+    for i, caption in enumerate(captions):
+        alone = RegionFeatures(look.boxes.select(torch.tensor([i])), look.features[i : i + 1])
+        question = [DESCRIBE_OBJECT]
+        (answer,) = answerer.ask_batch([alone], question, task="describe", max_new_tokens=6)
+        assert caption == answer.text
     assert answerer.caption(LOOKS[2]) == []
 
 

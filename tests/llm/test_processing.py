@@ -32,6 +32,29 @@ def test_the_chat_template_frames_the_question(processor: SceneLMProcessor) -> N
     assert text == f"[system]{SYSTEM['answer']}<end>[user]{scene}\nHow many?<end>[assistant]"
 
 
+def test_a_template_without_system_role_gets_its_text_in_the_users_turn() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    )
+    row = SceneLMProcessor(tokenizer, num_queries=1)(QUESTIONS[:1], LOOKS[:1])["input_ids"][0]
+    assert tokenizer.decode(row) == f"[user]{SYSTEM['answer']}\n<scene>\nHow many?"
+
+
+def test_a_template_that_loses_the_question_is_refused() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}]{% endfor %}"
+    with pytest.raises(ValueError, match="loses or repeats the question"):
+        SceneLMProcessor(tokenizer, num_queries=1)(QUESTIONS[:1], LOOKS[:1])
+
+
+def test_the_task_chooses_the_system_text(processor: SceneLMProcessor) -> None:
+    for task, text in SYSTEM.items():
+        row = processor(QUESTIONS[:1], LOOKS[:1], task=task)["input_ids"][0]
+        assert text in processor.tokenizer.decode(row)
+
+
 def test_a_tokenizer_without_template_gets_a_plain_one() -> None:
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = None

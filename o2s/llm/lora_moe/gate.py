@@ -85,7 +85,9 @@ class InstanceGate(nn.Module):
             embeddings: the question's token embeddings.
             mask: true for real tokens.
         """
-        real = embeddings.to(self.weight.dtype).masked_fill(~mask[..., None], 0)
-        mean = real.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp_min(1)
-        top = (mean @ self.weight.T).softmax(dim=-1).topk(self.top_k, dim=-1)
+        # In float32 also under autocast: rounding would route training unlike inference.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            real = embeddings.float().masked_fill(~mask[..., None], 0)
+            mean = real.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp_min(1)
+            top = (mean @ self.weight.float().T).softmax(dim=-1).topk(self.top_k, dim=-1)
         return Route(top.indices, top.values / top.values.sum(dim=-1, keepdim=True))

@@ -55,6 +55,8 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
 
     def forward(self, x: Float[Tensor, "*B in"], *args: Any, **kwargs: Any) -> Tensor:
         """The base layer's output plus that of the active experts."""
+        if self.disable_adapters and self.merged:
+            self.unmerge()
         result = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters or self.merged:
             return result
@@ -80,7 +82,9 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         for name in check_adapters_to_merge(self, adapter_names):
             if name not in self.lora_moe_A:
                 continue
-            delta = self.delta_weight(name, self.state.of(name)).to(base.weight)
+            if name not in self.state.fixed:
+                raise RuntimeError(f"adapter {name} has no route to merge: call fix_route first")
+            delta = self.delta_weight(name, self.state.fixed[name]).to(base.weight)
             if safe_merge and not torch.isfinite(base.weight + delta).all():
                 raise ValueError(f"adapter {name} holds values that are not finite")
             base.weight += delta

@@ -136,9 +136,12 @@ class LoraMoeModel(BaseTuner):
         try:
             yield
         finally:
-            # Gradient checkpointing runs the layers again during backward: it needs this route.
-            if not torch.is_grad_enabled():
+            # Checkpointing runs the layers again during backward: it needs this route until then.
+            if not (torch.is_grad_enabled() and self._checkpoints()):
                 self.state.current = before
+
+    def _checkpoints(self) -> bool:
+        return any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules())
 
     def _enable_adapter_layers(self, enabled: bool = True) -> None:
         super()._enable_adapter_layers(enabled)
