@@ -200,7 +200,7 @@ def encode(
                     continue
                 scene = _read(progress, scan, up, unit)
                 tokens = encoder.gather([_look(progress, encoder, scene)])[0]
-                encoded.write(target, scene, tokens, made_from)
+                encoded.write(target, scene, tokens, untrained=untrained, made_from=made_from)
                 done += 1
             except InputError as error:
                 failed += 1
@@ -242,7 +242,13 @@ def demo(
             answers = answerer.ask_batch([look] * len(questions), questions)
         captions = _caption(progress, answerer, look, 24)
         made_from = encoded.fingerprint(scan, answerer.model.encoder, up="auto", unit="auto")
-        encoded.write(out_folder / "tokens.safetensors", scene, answerer.tokens(look), made_from)
+        encoded.write(
+            out_folder / "tokens.safetensors",
+            scene,
+            answerer.tokens(look),
+            untrained=answerer.untrained,
+            made_from=made_from,
+        )
     write_json(
         out_folder / "objects.json",
         boxes_json(scan, scene, look.boxes, captions) | {"untrained": answerer.untrained},

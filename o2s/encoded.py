@@ -2,7 +2,8 @@
 
 Tensors: tokens [Q, F], region_features [R, F], boxes [R, 7] (centre, size, heading; metres, world
 coordinates), scores [R]. Metadata: scan, labels (JSON list), from_file (JSON 4x4: the scan file's
-coordinates to scene coordinates), made_from (a checksum of scan, encoder and options).
+coordinates to scene coordinates), untrained (JSON list: the parts of the model that hold random
+numbers), made_from (a checksum of scan, encoder and options).
 """
 
 import dataclasses
@@ -65,7 +66,9 @@ def is_current(path: Path, made_from: str) -> bool:
         return False
 
 
-def write(path: Path, scene: Scene, tokens: SceneTokens, made_from: str) -> None:
+def write(
+    path: Path, scene: Scene, tokens: SceneTokens, *, untrained: Sequence[str], made_from: str
+) -> None:
     """Write one encoded scan, whole or not at all."""
     boxes = tokens.boxes.tensor.clone()
     boxes[:, :3] = (boxes[:, :3].double() + scene.offset).float()
@@ -73,6 +76,7 @@ def write(path: Path, scene: Scene, tokens: SceneTokens, made_from: str) -> None
         "scan": scene.name,
         "labels": json.dumps(tokens.boxes.labels),
         "from_file": json.dumps(scene.from_file.tolist()),
+        "untrained": json.dumps(list(untrained)),
         "made_from": made_from,
     }
     tensors: dict[str, torch.Tensor] = {

@@ -181,6 +181,7 @@ def test_encode_writes_what_is_documented_and_does_not_repeat_itself(
     }
     with safe_open(target, "pt") as file:
         assert json.loads(file.metadata()["labels"]) == ["object"] * regions
+        assert json.loads(file.metadata()["untrained"]) == ["region encoder", "aggregator"]
     printed = json.loads(o2s(capsys, "detect", scan, "--json", "--config", config)[1])["boxes"]
     centres = torch.tensor([box["centre"] for box in printed])
     torch.testing.assert_close(tensors["boxes"][:, :3], centres, atol=1e-3, rtol=0)
