@@ -84,7 +84,7 @@ def ask(
     language_model: LanguageModelOption = None,
     up: UpOption = Up.auto,
     unit: UnitOption = Unit.auto,
-    max_new_tokens: Annotated[int, typer.Option(help="The longest answer.")] = 64,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 64,
     trust_pickle: TrustOption = False,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
@@ -114,7 +114,7 @@ def caption(
     up: UpOption = Up.auto,
     unit: UnitOption = Unit.auto,
     picture: PictureOption = None,
-    max_new_tokens: Annotated[int, typer.Option(help="The longest caption.")] = 32,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest caption.")] = 32,
     trust_pickle: TrustOption = False,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
@@ -185,7 +185,7 @@ def encode(
     from o2s import encoded
 
     set_threads(threads)
-    encoded.check_names(scans)
+    encoded.check_names(scans, out_folder)
     source = ModelSource(model, config, override or [], trust_pickle=trust_pickle)
     encoder, untrained = load_encoder(source)
     encoder.to(find_device(device))

@@ -1,9 +1,9 @@
 """Encoded scans: scene tokens, region features and boxes of one scan in a .safetensors file.
 
 Tensors: tokens [Q, F], region_features [R, F], boxes [R, 7] (centre, size, heading; metres, world
-coordinates), scores [R]. Metadata: scan, labels (JSON list), from_file (JSON 4x4: the scan file's
-coordinates to scene coordinates), untrained (JSON list: the parts of the model that hold random
-numbers), made_from (a checksum of scan, encoder and options).
+coordinates), scores [R]. Metadata `o2s`, a JSON object: scan, labels, from_file (4x4: from the
+file's coordinates to the scene's), untrained (the parts of the model that hold random numbers),
+made_from (a checksum of scan, encoder and options).
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,13 +24,19 @@ from o2s.errors import InputError
 from o2s.files import replacing
 from o2s.scene import Scene, SceneTokens
 
+METADATA = "o2s"  # the key of the metadata, one JSON object
 
-def check_names(scans: Sequence[Path]) -> None:
-    """Refuse scans that would be written to the same file.
+
+def check_names(scans: Sequence[Path], folder: Path) -> None:
+    """Refuse scans that would be written to the same file, or over a file that we did not write.
 
     Raises:
-        InputError: two scans share their name without the suffix.
+        InputError: two scans share their name without the suffix, or a file is in the way.
     """
+    for scan in scans:
+        target = folder / f"{scan.stem}.safetensors"
+        if target.is_file() and not _is_encoded(target):
+            raise InputError(f"{target}: is no encoded scan and would be overwritten by {scan}")
     for name, count in Counter(scan.stem for scan in scans).items():
         if count > 1:
             twins = ", ".join(str(scan) for scan in scans if scan.stem == name)
@@ -55,14 +62,22 @@ def fingerprint(scan: Path, encoder: SceneEncoder, *, up: str, unit: str) -> str
     return digest.hexdigest()
 
 
+def _is_encoded(path: Path) -> bool:
+    try:
+        with safe_open(path, "pt") as file:
+            return METADATA in (file.metadata() or {}) or "tokens" in file.keys()  # noqa: SIM118
+    except SafetensorError:  # what an interrupted disk left may be written again
+        return True
+
+
 def is_current(path: Path, made_from: str) -> bool:
     """True if the file is whole and was made from the same scan by the same encoder."""
     if not path.is_file():
         return False
     try:
         with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("made_from") == made_from
-    except SafetensorError:
+            return _facts(file).get("made_from") == made_from
+    except (SafetensorError, ValueError):
         return False
 
 
@@ -74,9 +89,9 @@ def write(
     boxes[:, :3] = (boxes[:, :3].double() + scene.offset).float()
     metadata = {
         "scan": scene.name,
-        "labels": json.dumps(tokens.boxes.labels),
-        "from_file": json.dumps(scene.from_file.tolist()),
-        "untrained": json.dumps(list(untrained)),
+        "labels": tokens.boxes.labels,
+        "from_file": scene.from_file.tolist(),
+        "untrained": list(untrained),
         "made_from": made_from,
     }
     tensors: dict[str, torch.Tensor] = {
@@ -85,5 +100,14 @@ def write(
         "boxes": boxes,
         "scores": tokens.boxes.scores,
     }
+    # One entry: safetensors writes several in an order that changes from run to run.
+    entry = {METADATA: json.dumps(metadata)}
     with replacing(path) as temporary:
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, metadata)
+        try:
+            save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, entry)
+        except SafetensorError as error:
+            raise InputError(f"{path}: cannot be written ({error})") from error
+
+
+def _facts(file: Any) -> dict[str, Any]:
+    return json.loads((file.metadata() or {}).get(METADATA, "{}"))

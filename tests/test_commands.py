@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from o2s import cli
-from o2s.io import Cloud, write_ply
+from o2s.io import Cloud, read_scene, write_ply, write_scene
 
 SMALL = """
 encoder:
@@ -180,8 +180,9 @@ def test_encode_writes_what_is_documented_and_does_not_repeat_itself(
         "scores": (regions,),
     }
     with safe_open(target, "pt") as file:
-        assert json.loads(file.metadata()["labels"]) == ["object"] * regions
-        assert json.loads(file.metadata()["untrained"]) == ["region encoder", "aggregator"]
+        facts = json.loads(file.metadata()["o2s"])
+    assert facts["labels"] == ["object"] * regions
+    assert facts["untrained"] == ["region encoder", "aggregator"]
     printed = json.loads(o2s(capsys, "detect", scan, "--json", "--config", config)[1])["boxes"]
     centres = torch.tensor([box["centre"] for box in printed])
     torch.testing.assert_close(tensors["boxes"][:, :3], centres, atol=1e-3, rtol=0)
@@ -208,6 +209,18 @@ def test_encode_names_what_fails_and_finishes_the_rest(
     assert str(broken) in err
     assert "1 of 2 scans could not be encoded" in err
     assert os.listdir(out_folder) == ["a room.safetensors"]
+
+
+def test_encode_never_overwrites_a_scan(
+    capsys: pytest.CaptureFixture[str], scan: Path, config: str, tmp_path: Path
+) -> None:
+    prepared = write_scene(read_scene(scan), tmp_path / "room.safetensors")
+    before = prepared.read_bytes()
+    command = ("encode", prepared, "--out", tmp_path, "--config", config)
+    code, _, err = o2s(capsys, *command)
+    assert code == 2
+    assert "is no encoded scan and would be overwritten" in err
+    assert prepared.read_bytes() == before
 
 
 def test_encode_refuses_scans_that_would_overwrite_each_other(
