@@ -40,8 +40,14 @@ class SceneAnswerer:
     @classmethod
     def load(cls, folder: Path, language_model: str | None = None) -> "SceneAnswerer":
         """A saved model; `language_model` says where its base lies, if not where it was."""
-        model = SceneLM.from_pretrained(folder, language_model=language_model)
-        return cls(model, SceneLMProcessor.from_pretrained(folder))
+        try:
+            model = SceneLM.from_pretrained(folder, language_model=language_model)
+            return cls(model, SceneLMProcessor.from_pretrained(folder))
+        except InputError:
+            raise
+        except Exception as error:  # damaged files make the libraries below raise anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise InputError(f"{folder}: not a readable saved model ({reason})") from error
 
     def save(self, folder: Path) -> None:
         """Store model and processor."""

@@ -389,8 +389,8 @@ def _load_language_model(name: str, dtype: str) -> tuple[nn.Module, Any]:
         AutoConfig.from_pretrained(source)  # a hub that cannot be reached fails once, not twice
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # damaged files make the libraries below raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{name}: not a language model that can be loaded ({reason}); expected a folder, a "
             "hub name or smollm2-135m"

@@ -346,6 +346,26 @@ def test_a_saved_model_cannot_make_itself_load_a_pickle(
         SceneAnswerer.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "file, content",
+    [
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "o2s_scene_lm"}'),
+        ("tokenizer.json", "{"),
+        ("processor_config.json", "{"),
+        ("model.safetensors", "no"),
+    ],
+)
+def test_a_damaged_saved_model_is_one_line(
+    answerer: SceneAnswerer, tmp_path: Path, file: str, content: str
+) -> None:
+    answerer.save(tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(InputError) as raised:
+        SceneAnswerer.load(tmp_path)
+    assert len(str(raised.value).splitlines()) == 1
+
+
 def test_captions_see_one_object_each(answerer: SceneAnswerer) -> None:
     look = LOOKS[1]
     done: list[tuple[int, int]] = []
