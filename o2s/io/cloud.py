@@ -51,8 +51,10 @@ def cloud_from_columns(
 
     xyz, rgb, normals = stack(_XYZ), stack(_RGB), stack(_NORMALS)
     assert xyz is not None
+    with np.errstate(invalid="ignore"):  # signalling NaNs, dropped later like any other
+        xyz = xyz.astype(np.float64)
     return Cloud(
-        xyz=xyz.astype(np.float64),
+        xyz=xyz,
         rgb=None if rgb is None else unit_colors(rgb),
         normals=None if normals is None else to_float32(normals),
         extra={name: columns[name].copy() for name in extra},

@@ -281,3 +281,12 @@ def test_a_property_that_is_not_there_is_named(path):
     write_ply(path, Cloud(np.zeros((1, 3))))
     with pytest.raises(InputError, match="no property 'label'; found 'x', 'y', 'z'"):
         read_ply(path, extra=("label",))
+
+
+def test_signalling_nan_is_a_nan_like_any_other(tmp_path: Path) -> None:
+    header = b"ply\nformat binary_little_endian 1.0\nelement vertex 2\n"
+    header += b"property float x\nproperty float y\nproperty float z\nend_header\n"
+    body = bytes.fromhex("0100807f") + bytes(8) + np.ones(3, np.float32).tobytes()
+    path = tmp_path / "nan.ply"
+    path.write_bytes(header + body)
+    assert np.isnan(read_ply(path).xyz).tolist() == [[True, False, False], [False] * 3]
