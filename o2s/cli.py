@@ -16,6 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from o2s.cli_prepare import prepare
 from o2s.errors import InputError
 from o2s.loading import (
     ModelSource,
@@ -71,6 +72,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(prepare, name="prepare")
 
 
 @app.command(epilog="Example: o2s ask room.ply 'How many chairs are there?'")

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "datasets": FOUNDATION | {"io", "ops"},
     "view": FOUNDATION | {"ops"},
 }
-ANYTHING = {"cli", "loading", "options", "terminal", "train", "evaluate", "__init__"}
+ANYTHING = {"cli", "cli_prepare", "loading", "options", "terminal", "train", "evaluate", "__init__"}
 LINKS = ("llm", "datasets", "configs")
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from o2s.errors import InputError
 from o2s.io.arrays import read_npz, read_prepared, write_prepared
 from o2s.io.cloud import Cloud, Reader, require_file
+from o2s.io.labelled import is_labelled, labelled_scene
 from o2s.io.pcd import read_pcd
 from o2s.io.ply import read_ply, write_ply
 from o2s.io.upright import find_up, guess_unit, rotation_to_z
@@ -56,7 +57,7 @@ def read_scene(path: Path | str, *, up: Axis = "auto", unit: Unit = "auto") -> S
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == _PREPARED:
-        return read_prepared(path)
+        return labelled_scene(path) if is_labelled(path) else read_prepared(path)
     if suffix not in _READERS:
         require_file(path)
         raise InputError(f"{path}: {_MESH_ADVICE if suffix in _MESHES else _advice(suffix)}")

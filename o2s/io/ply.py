@@ -36,7 +36,11 @@ def read_ply(path: Path, *, faces: bool = False, extra: Sequence[str] = ()) -> C
         InputError: the file is missing, broken, shorter than its header says, or has no x, y, z
             or none of a property that `extra` names.
     """
-    data = read_bytes(path)
+    return parse_ply(path, read_bytes(path), faces=faces, extra=extra)
+
+
+def parse_ply(path: Path, data: bytes, *, faces: bool = False, extra: Sequence[str] = ()) -> Cloud:
+    """The same for the bytes of a PLY file; `path` stands in messages and is not read."""
     header = read_header(path, data)
     vertex = header.vertex(path)
     columns = (_text_vertices if header.order is None else _binary_vertices)(path, data, header)

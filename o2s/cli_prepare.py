@@ -1,0 +1,105 @@
+"""The commands `o2s prepare DATASET`: raw data sets to prepared scans."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from o2s.errors import InputError
+from o2s.terminal import out, print_error, progress_bar, step
+
+if TYPE_CHECKING:
+    from o2s.datasets.preparation import Extra, Report, Source
+
+prepare = typer.Typer(
+    help="Turn a raw data set into prepared scans, one .safetensors a scan, and an index.json.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+class Project(StrEnum):
+    """Whose arrays to write as well."""
+
+    votenet = "votenet"
+    scanrefer = "scanrefer"
+    mmdet3d = "mmdet3d"
+    pointcept = "pointcept"
+
+
+OutOption = Annotated[Path, typer.Option("--out", help="The folder for the prepared scans.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Processes; half of the processors if not given.")
+]
+
+
+@prepare.command(epilog="Example: o2s prepare scannet ScanNet --out prepared --workers 4")
+def scannet(
+    raw: Annotated[Path, typer.Argument(help="The download: scans/, scans_test/, label table.")],
+    out_folder: OutOption,
+    workers: WorkersOption = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, val, test, or a file of scan ids; else all scans.")
+    ] = None,
+    also: Annotated[
+        list[Project] | None, typer.Option(help="Also write this project's arrays; repeatable.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="The label table, if it does not lie in RAW.")
+    ] = None,
+    subsample_seed: Annotated[
+        int | None,
+        typer.Option(help="Draw VoteNet's and ScanRefer's 50,000 points; else all are kept."),
+    ] = None,
+) -> None:
+    """Prepare ScanNet's raw scans.
+
+    Scans that are prepared already, from the same files, are left alone: a command that was
+    interrupted can be run again and does the rest. Scans that cannot be prepared are named at the
+    end and in failed.json; the exit code is 1 if there are any.
+    """
+    from o2s.datasets.exports import Export
+    from o2s.datasets.scannet import ScanNet
+
+    source = ScanNet(raw, split, labels)
+    projects = dict.fromkeys(also or ())
+    if Project.pointcept in projects:
+        source.require_splits()
+    _run(source, out_folder, workers, [Export(p.value, subsample_seed) for p in projects])
+
+
+def _run(source: "Source", out_folder: Path, workers: int | None, extras: "list[Extra]") -> None:
+    from o2s.datasets.preparation import prepare as prepare_all
+
+    if workers is None:
+        workers = max(1, (os.cpu_count() or 1) // 2)
+    with progress_bar() as progress, step(progress, "preparing") as update:
+        report = prepare_all(source, out_folder, workers=workers, extras=extras, progress=update)
+    _print_report(report, out_folder)
+
+
+def _print_report(report: "Report", out_folder: Path) -> None:
+    for name, notes in sorted(report.notes.items()):
+        for note in notes:
+            print_error(f"{name}: {note}")
+    for name in sorted(report.failed):
+        print_error(report.failed[name])
+    failed = len(report.failed)
+    counts = f"{report.done} prepared, {report.kept} already there, {failed} failed"
+    out.print(f"{counts}, in {out_folder}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def parse_every(text: str) -> int:
+    """The N of `every=N`.
+
+    Raises:
+        InputError: the text is anything else.
+    """
+    key, _, number = text.partition("=")
+    if key != "every" or not number.isascii() or not number.isdigit() or int(number) < 1:
+        raise InputError(f"--frames is {text!r}, expected every=N with N at least 1")
+    return int(number)

@@ -1,0 +1,334 @@
+"""Preparing a data set: every scan of a source becomes one prepared file, in several processes.
+
+A source names the scans of a data set and reads one of them; see `scannet.py`, `s3dis.py` and
+`ply_folder.py`. What is prepared already, from the same bytes with the same settings, is left
+alone, so that a killed run can be started again and does the rest. The results depend neither on
+the number of workers nor on interruptions.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Int32
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing keeps two runs apart
+    fcntl = None
+
+from o2s.errors import InputError
+from o2s.files import clear_leftovers, replacing
+from o2s.io.cloud import read_bytes
+from o2s.io.labelled import VERSION, LabelledScan, is_labelled, labelled_facts, write_labelled
+
+INDEX, FAILED = "index.json", "failed.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One scan of a source: its name, where it lies, its split, whether it is annotated."""
+
+    name: str
+    path: Path
+    split: str | None = None
+    labelled: bool = True
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A scan as its source read it; `faces` of its mesh, and `notes` on what is odd about it."""
+
+    scan: LabelledScan
+    faces: Int32[np.ndarray, "F 3"] | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """A data set in its raw layout. Sources are sent to other processes: keep them small."""
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set."""
+        ...
+
+    @property
+    def checksum(self) -> str:
+        """Of all that the results depend on beside the files of a scan, such as label tables."""
+        ...
+
+    def entries(self) -> Sequence[Entry]:
+        """The scans, each with a name of its own.
+
+        Raises:
+            InputError: there are none, or a split names none that exist.
+        """
+        ...
+
+    def missing(self) -> Mapping[str, str]:
+        """Scans that were asked for and are not there, each with one line that says so."""
+        ...
+
+    def files(self, entry: Entry) -> Mapping[str, Path]:
+        """The files of one scan, by a short name."""
+        ...
+
+    def parse(self, entry: Entry, content: Mapping[str, bytes]) -> Parsed:
+        """The scan out of the bytes of its files.
+
+        Raises:
+            InputError: the files are broken or do not fit together.
+        """
+        ...
+
+
+class Extra(Protocol):
+    """Something more that is written for each scan, below the folder of the prepared files."""
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder that it writes to."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Options that change what it writes; one output folder holds one setting."""
+        ...
+
+    def is_current(self, entry: Entry, prepared: Path) -> bool:
+        """Whether all is there for a scan whose prepared file is current."""
+        ...
+
+    def write(self, entry: Entry, parsed: Parsed, prepared: Path) -> None:
+        """Write it for one scan, each file whole or not at all."""
+        ...
+
+
+@dataclass
+class Report:
+    """What a run did. `failed` and `notes` hold one line a scan, by the scan's name."""
+
+    done: int = 0
+    kept: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    name: str
+    kept: bool = False
+    failure: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    source: Source,
+    out: Path,
+    *,
+    workers: int = 1,
+    extras: Sequence[Extra] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Prepare all scans of a source into `out`/<name>.safetensors, `index.json` and `failed.json`.
+
+    A scan that cannot be prepared is named in the report and in `failed.json`, which is absent
+    where there is none, and the others are finished. `progress` is called with the number of scans
+    that are through and of all.
+
+    Raises:
+        InputError: there are no scans; `out` is in use by another run, or holds results of extras
+            with other settings.
+        OSError: `out` cannot be written to, for example because the disk is full.
+    """
+    if workers < 1:
+        raise InputError(f"--workers is {workers}, expected at least 1")
+    entries = source.entries()
+    if (out / INDEX).exists() and (found := read_index(out)["dataset"]) != source.dataset:
+        raise InputError(f"{out}: holds scans of {found}; choose another --out for {source.dataset}")
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone_in(out):
+        clear_leftovers(out)
+        for extra in extras:
+            _settle(out / extra.folder / "settings.json", extra.settings)
+        report = Report(failed=dict(source.missing()))
+        for through, outcome in enumerate(_outcomes(source, entries, out, extras, workers), 1):
+            if outcome.failure is not None:
+                report.failed[outcome.name] = outcome.failure
+            elif outcome.kept:
+                report.kept += 1
+            else:
+                report.done += 1
+            if outcome.notes:
+                report.notes[outcome.name] = list(outcome.notes)
+            progress(through, len(entries))
+        failures = [{"scan": n, "reason": report.failed[n]} for n in sorted(report.failed)]
+        if failures:
+            _write_json(out / FAILED, failures)
+        else:
+            (out / FAILED).unlink(missing_ok=True)
+        _write_json(out / INDEX, _index(source.dataset, out, report.failed))
+    return report
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a folder of prepared scans: `dataset`, `class_names`, and `scans`, a list of
+    name, file, split, vertices and objects (None where the scan is not annotated).
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a folder that `o2s prepare` wrote")
+    try:
+        index = json.loads(path.read_bytes())
+    except ValueError:
+        index = None
+    if not isinstance(index, dict) or index.get("version") != VERSION or "scans" not in index:
+        raise InputError(f"{path}: not an index of version {VERSION}; run `o2s prepare` again")
+    return index
+
+
+def is_newer(paths: Iterable[Path], prepared: Path) -> bool:
+    """Whether all the files exist and none was written before the prepared file."""
+    try:
+        since = prepared.stat().st_mtime_ns
+        return all(path.stat().st_mtime_ns >= since for path in paths)
+    except FileNotFoundError:
+        return False
+
+
+def _outcomes(
+    source: Source, entries: Sequence[Entry], out: Path, extras: Sequence[Extra], workers: int
+) -> Iterator[_Outcome]:
+    if workers == 1:
+        for entry in entries:
+            yield _prepare_one(source, entry, out, extras)
+        return
+    # A fork server imports our modules once; forking this process, which has threads, is not safe.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload([__name__, type(source).__module__])
+    pool = ProcessPoolExecutor(min(workers, len(entries)), context, _end_with_parent)
+    try:
+        jobs = [pool.submit(_prepare_one, source, entry, out, extras) for entry in entries]
+        for job in as_completed(jobs):
+            yield job.result()
+    except BrokenProcessPool:
+        raise InputError(
+            f"{out}: a worker was killed, perhaps for want of memory; run again with fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare_one(source: Source, entry: Entry, out: Path, extras: Sequence[Extra]) -> _Outcome:
+    prepared = out / f"{entry.name}.safetensors"
+    try:
+        if prepared.exists() and not is_labelled(prepared):
+            raise InputError(f"{prepared}: is no prepared scan and would be overwritten; move it")
+        content = {name: read_bytes(path) for name, path in source.files(entry).items()}
+        made_from = _fingerprint(source, entry, content)
+        facts = labelled_facts(prepared)
+        current = facts is not None and facts["made_from"] == made_from
+        stale = [extra for extra in extras if not (current and extra.is_current(entry, prepared))]
+        if facts is not None and current and not stale:
+            return _Outcome(entry.name, kept=True, notes=tuple(facts["notes"]))
+        parsed = source.parse(entry, content)
+        if not current:
+            write_labelled(parsed.scan, prepared, made_from=made_from, notes=parsed.notes)
+        for extra in stale:
+            extra.write(entry, parsed, prepared)
+    except InputError as error:
+        return _Outcome(entry.name, failure=str(error))
+    return _Outcome(entry.name, notes=parsed.notes)
+
+
+def _fingerprint(source: Source, entry: Entry, content: Mapping[str, bytes]) -> str:
+    settings = [VERSION, source.dataset, source.checksum, entry.name, entry.split, entry.labelled]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for name in sorted(content):
+        digest.update(f"{name}\0{len(content[name])}\0".encode())
+        digest.update(content[name])
+    return digest.hexdigest()
+
+
+def _index(dataset: str, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
+    """An index of what the folder holds, also from earlier runs over other splits."""
+    scans, class_names = [], {}
+    for path in sorted(out.glob("*.safetensors")):
+        facts = labelled_facts(path)
+        if facts is None or facts["name"] in failed:
+            continue
+        class_names = facts["class_names"] or class_names
+        objects = facts["object_names"]
+        scans.append(
+            {
+                "name": facts["name"],
+                "file": path.name,
+                "split": facts["split"],
+                "vertices": facts["vertices"],
+                "objects": None if objects is None else len(objects),
+            }
+        )
+    return {"version": VERSION, "dataset": dataset, "class_names": class_names, "scans": scans}
+
+
+def _settle(path: Path, settings: Mapping[str, Any]) -> None:
+    """Note the settings of an extra beside its results, or refuse to mix them with others."""
+    if path.exists():
+        found = json.loads(path.read_bytes())
+        if found != settings:
+            raise InputError(
+                f"{path.parent}: was written with {json.dumps(found)}, not {json.dumps(settings)}; "
+                "remove the folder or choose another --out"
+            )
+    else:
+        _write_json(path, settings)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder, which leaves no file behind and ends with the process."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"{folder}: another `o2s prepare` is writing there; wait for it") from None
+    finally:
+        os.close(handle)
+
+
+def _end_with_parent() -> None:
+    """Let a worker die with the process that started it, however that one ends."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
