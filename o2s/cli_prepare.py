@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from o2s.errors import InputError
+from o2s.options import Unit, UnitOption, Up, UpOption
 from o2s.terminal import out, print_error, progress_bar, step
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ def scannet(
         int | None,
         typer.Option(help="Draw VoteNet's and ScanRefer's 50,000 points; else all are kept."),
     ] = None,
+    frames: Annotated[
+        str | None,
+        typer.Option(metavar="every=N", help="Also write every N-th frame of the .sens streams."),
+    ] = None,
+    crops: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also cut this many views of each object out of those frames."),
+    ] = None,
 ) -> None:
     """Prepare ScanNet's raw scans.
 
@@ -61,13 +70,47 @@ def scannet(
     end and in failed.json; the exit code is 1 if there are any.
     """
     from o2s.datasets.exports import Export
+    from o2s.datasets.frames import Crops, Frames
     from o2s.datasets.scannet import ScanNet
 
+    every = None if frames is None else parse_every(frames)
+    if crops is not None and every is None:
+        raise InputError("--crops looks at every N-th frame: say --frames every=N as well")
     source = ScanNet(raw, split, labels)
     projects = dict.fromkeys(also or ())
     if Project.pointcept in projects:
         source.require_splits()
-    _run(source, out_folder, workers, [Export(p.value, subsample_seed) for p in projects])
+    extras: list[Extra] = [Export(project.value, subsample_seed) for project in projects]
+    extras += [] if every is None else [Frames(every)]
+    extras += [] if every is None or crops is None else [Crops(every, crops)]
+    _run(source, out_folder, workers, extras)
+
+
+@prepare.command(epilog="Example: o2s prepare s3dis Stanford3dDataset_v1.2 --out prepared")
+def s3dis(
+    raw: Annotated[Path, typer.Argument(help="The folder with Area_1 to Area_6.")],
+    out_folder: OutOption,
+    workers: WorkersOption = None,
+    split: Annotated[str | None, typer.Option(help="One area, such as Area_5; else all.")] = None,
+) -> None:
+    """Prepare the rooms of S3DIS's text files."""
+    from o2s.datasets.s3dis import S3DIS
+
+    _run(S3DIS(raw, split), out_folder, workers, [])
+
+
+@prepare.command(epilog="Example: o2s prepare ply my-scans --out prepared")
+def ply(
+    raw: Annotated[Path, typer.Argument(help="A folder of .ply files.")],
+    out_folder: OutOption,
+    workers: WorkersOption = None,
+    up: UpOption = Up.auto,
+    unit: UnitOption = Unit.auto,
+) -> None:
+    """Prepare all PLY files of a folder: scans of your own, without annotation."""
+    from o2s.datasets.ply_folder import PlyFolder
+
+    _run(PlyFolder(raw, up.value, unit.value), out_folder, workers, [])
 
 
 def _run(source: "Source", out_folder: Path, workers: int | None, extras: "list[Extra]") -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from o2s.datasets.scannet_raw import Group, RawScan, write_raw_scan
+from o2s.datasets.sens import Camera, Frame, write_sens
 
 COLUMNS = ("id", "raw_category", "category", "count", "nyu40id", "nyuClass", "nyu40class")
 LABELS = (
@@ -43,6 +44,40 @@ def write_download(raw: Path, splits: dict[str, Sequence[str]], **options: int) 
             write_raw_scan(make_scan(name, seed, labelled=split != "test", **options), folder)
             seed += 1
     return raw
+
+
+def write_stream(scan: RawScan, folder: Path, frames: int = 6) -> Path:
+    """A `.sens` stream beside a scan: the camera turns around at the middle of its vertices.
+
+    Depth images are the vertices themselves, the nearest one in each pixel.
+    """
+    width, height = 64, 48
+    intrinsic = np.array([[40.0, 0, 31.5, 0], [0, 40, 23.5, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    camera = Camera(width, height, intrinsic, np.eye(4))
+    middle = scan.xyz.mean(axis=0) + np.array([0, 0, 1.0])
+    path = folder / scan.name / f"{scan.name}.sens"
+
+    def look(angle: float) -> Frame:
+        ahead = np.array([np.cos(angle), np.sin(angle), -0.5])
+        ahead /= np.linalg.norm(ahead)
+        right = np.cross(ahead, [0, 0, 1])
+        right /= np.linalg.norm(right)
+        pose = np.eye(4)
+        pose[:3, :3] = np.stack([right, np.cross(ahead, right), ahead], axis=1)
+        pose[:3, 3] = middle
+        x, y, z = ((scan.xyz - middle) @ pose[:3, :3]).T
+        ahead_of_us = z > 0.2
+        column = np.rint(40 * x[ahead_of_us] / z[ahead_of_us] + 31.5).astype(int)
+        row = np.rint(40 * y[ahead_of_us] / z[ahead_of_us] + 23.5).astype(int)
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        depth = np.full((height, width), np.inf, np.float32)
+        np.minimum.at(depth, (row[inside], column[inside]), z[ahead_of_us][inside])
+        color = np.full((height, width, 3), 90, np.uint8)
+        return Frame(color, depth, pose)
+
+    angles = np.arange(frames) * 2 * np.pi / frames
+    write_sens(path, map(look, angles), color_camera=camera, depth_camera=camera)
+    return path
 
 
 def make_scan(

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
@@ -55,6 +55,7 @@ class Parsed:
     notes: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Source(Protocol):
     """A data set in its raw layout. Sources are sent to other processes: keep them small."""
 
@@ -93,6 +94,7 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
 class Extra(Protocol):
     """Something more that is written for each scan, below the folder of the prepared files."""
 

@@ -1,0 +1,85 @@
+"""A folder of PLY files as a data set without annotation: scans of one's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from o2s.datasets.preparation import Entry, Parsed
+from o2s.errors import InputError
+from o2s.io import Axis, Unit, scene_from_cloud
+from o2s.io.labelled import LabelledScan
+from o2s.io.ply import parse_ply
+from o2s.ops.meshes import vertex_normals
+
+
+@dataclass(frozen=True)
+class PlyFolder:
+    """All `.ply` files of a folder, each a scan named after its file, as a source for `prepare`.
+
+    Which way is up and the unit are found out for each file unless they are given; the alignment of
+    a prepared scan turns it upright and into metres. Meshes without normals get those of their
+    faces. Vertices in map coordinates are stored less a whole number, which the alignment adds.
+
+    Raises:
+        InputError: the folder is missing.
+    """
+
+    raw: Path
+    up: Axis = "auto"
+    unit: Unit = "auto"
+
+    dataset = "ply"
+
+    def __post_init__(self) -> None:
+        if not self.raw.is_dir():
+            raise InputError(f"{self.raw}: no such folder; expected one with .ply files")
+
+    @property
+    def checksum(self) -> str:
+        return f"{self.up} {self.unit}"
+
+    def entries(self) -> list[Entry]:
+        paths = sorted(path for path in self.raw.iterdir() if path.suffix.lower() == ".ply")
+        if not paths:
+            raise InputError(f"{self.raw}: no .ply files in it")
+        names = [path.stem for path in paths]
+        if twins := {name for name in names if names.count(name) > 1}:
+            raise InputError(f"{self.raw}: several files are named {sorted(twins)[0]}; rename them")
+        return [Entry(path.stem, path, labelled=False) for path in paths]
+
+    def missing(self) -> dict[str, str]:
+        return {}
+
+    def files(self, entry: Entry) -> Mapping[str, Path]:
+        return {"ply": entry.path}
+
+    def parse(self, entry: Entry, content: Mapping[str, bytes]) -> Parsed:
+        cloud = parse_ply(entry.path, content["ply"], faces=True)
+        if len(cloud) and not np.isfinite(cloud.xyz).all():
+            raise InputError(f"{entry.path}: holds vertices that are not finite")
+        upright = scene_from_cloud(cloud, entry.path, up=self.up, unit=self.unit)
+        alignment, notes = upright.from_file.numpy().copy(), ()
+        shift = np.zeros(3)
+        if np.abs(cloud.xyz).max() > _PRECISE:
+            shift = np.floor(cloud.xyz.mean(axis=0))
+            notes = (f"map coordinates: vertices are stored less {shift.tolist()}",)
+        alignment[:3, 3] = alignment[:3, :3] @ shift
+        xyz = (cloud.xyz - shift).astype(np.float32)
+        normals, faces = cloud.normals, cloud.faces
+        if normals is None and faces is not None and len(faces):
+            normals = vertex_normals(xyz, faces)
+        scan = LabelledScan(
+            name=entry.name,
+            dataset=self.dataset,
+            split=None,
+            xyz=xyz,
+            rgb=None if cloud.rgb is None else np.rint(cloud.rgb * 255).astype(np.uint8),
+            normals=normals,
+            alignment=alignment,
+        )
+        return Parsed(scan, faces, notes)
+
+
+_PRECISE = 10_000  # beyond, float32 loses a millimetre if the unit is metres
