@@ -95,6 +95,35 @@ def test_a_wrong_option_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_output_has_to_be_a_folder(
+    capsys: pytest.CaptureFixture[str], raw: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    code, _, err = o2s(capsys, "scannet", raw, "--out", tmp_path / "file")
+    assert code == 2
+    assert err == f"o2s: {tmp_path / 'file'}: is a file; expected a folder, or a new name for one\n"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_prepared_scans_are_scans_to_the_other_commands(
+    capsys: pytest.CaptureFixture[str], raw: Path, tmp_path: Path
+) -> None:
+    o2s(capsys, "scannet", raw, "--out", tmp_path / "out")
+    scan = tmp_path / "out" / "scene0000_00.safetensors"
+    sys.argv = ["o2s", "detect", str(scan), "--json"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert json.loads(capsys.readouterr().out)["scan"] == str(scan)
+    before = scan.read_bytes()
+    sys.argv = ["o2s", "encode", str(scan), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "is no encoded scan and would be overwritten" in capsys.readouterr().err
+    assert scan.read_bytes() == before
+
+
 def test_pointcept_needs_the_split_files(
     capsys: pytest.CaptureFixture[str], raw: Path, tmp_path: Path
 ) -> None:

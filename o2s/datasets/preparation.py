@@ -10,6 +10,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -156,6 +157,8 @@ def prepare(
     """
     if workers < 1:
         raise InputError(f"--workers is {workers}, expected at least 1")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; expected a folder, or a new name for one")
     entries = source.entries()
     if (out / INDEX).exists() and (found := read_index(out)["dataset"]) != source.dataset:
         raise InputError(f"{out}: holds scans of {found}; choose another --out for {source.dataset}")
@@ -224,7 +227,7 @@ def _outcomes(
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload([__name__, type(source).__module__])
-    pool = ProcessPoolExecutor(min(workers, len(entries)), context, _end_with_parent)
+    pool = ProcessPoolExecutor(min(workers, len(entries)), context, _start_worker)
     try:
         jobs = [pool.submit(_prepare_one, source, entry, out, extras) for entry in entries]
         for job in as_completed(jobs):
@@ -323,8 +326,9 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _end_with_parent() -> None:
-    """Let a worker die with the process that started it, however that one ends."""
+def _start_worker() -> None:
+    """Leave Ctrl-C to the process that started the worker, and die with it however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

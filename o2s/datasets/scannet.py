@@ -225,8 +225,8 @@ class _Segments:
     """Which groups claim which segments; segments are numbered in the order of their ids."""
 
     def __init__(self, segments: Int32[np.ndarray, "N"], groups: Sequence[Group]) -> None:
-        ids, of_vertex = np.unique(segments, return_inverse=True)
-        self.of_vertex: Int64[np.ndarray, "N"] = of_vertex
+        ids = np.unique(segments)
+        self.of_vertex: Int64[np.ndarray, "N"] = np.searchsorted(ids, segments)
         self.groups = groups
         self.of_group = [np.searchsorted(ids, group.segments) for group in groups]
         self.first_of_group = np.array([s[0] for s in self.of_group], np.int64)
