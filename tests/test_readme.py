@@ -1,4 +1,4 @@
-"""The README's Python and its commands run as printed, on the bundled scan."""
+"""The README's Python and its commands run as printed, on the bundled scan and made-up scans."""
 
 import os
 import re
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scannet_fake import write_download
 
 from o2s.io import bundled_scan
 
@@ -21,6 +22,8 @@ COMMANDS = [line.removeprefix("$ ") for line in "\n".join(SHELL).splitlines() if
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     shutil.copy(bundled_scan(), tmp_path / "scan.ply")
+    splits = {"train": ["scene0000_00"], "val": ["scene0001_00"], "test": ["scene0700_00"]}
+    write_download(tmp_path / "ScanNet", splits)
     return tmp_path
 
 
@@ -49,4 +52,4 @@ def test_command_runs(command: str, folder: Path) -> None:
 
 def test_the_readme_has_commands_and_python() -> None:
     assert len(COMMANDS) >= 6
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
