@@ -18,6 +18,7 @@ from rich.text import Text
 
 from o2s.cli_prepare import prepare
 from o2s.errors import InputError
+from o2s.files import write_json
 from o2s.loading import (
     ModelSource,
     find_device,
@@ -56,7 +57,6 @@ from o2s.terminal import (
     progress_bar,
     say_untrained,
     step,
-    write_json,
 )
 
 if TYPE_CHECKING:

@@ -13,8 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from o2s.files import replacing
-
 if TYPE_CHECKING:
     from o2s.llm.answering import Answer
     from o2s.scene import Boxes, Scene
@@ -73,12 +71,6 @@ def print_boxes(scene: "Scene", boxes: "Boxes", captions: list[str] | None = Non
 def print_json(value: dict[str, Any]) -> None:
     """JSON on standard output, and nothing else there."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """A JSON file, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def draw(

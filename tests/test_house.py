@@ -15,7 +15,7 @@ PACKAGE = ROOT / "o2s"
 FOUNDATION = {"errors", "files", "scene"}
 MAY_IMPORT = {
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "scene": set(),
     "config": {"errors"},
     "weights": {"errors"},

@@ -5,7 +5,6 @@ that was recorded as an RGB-D stream has the images: here the frames that show a
 found with its points, the camera poses and the measured depth, and the object is cut out of them.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +16,7 @@ from PIL import Image
 
 from o2s.datasets.sens import Camera, SensStream
 from o2s.errors import InputError
-from o2s.files import replacing
+from o2s.files import replacing, write_json
 
 
 @dataclass(frozen=True)
@@ -178,9 +177,7 @@ def write_crops(
             left, top, right, bottom = crop.box
             with replacing(folder / _file_name(crop)) as temporary:
                 Image.fromarray(color[top:bottom, left:right]).save(temporary, quality=95)
-    with replacing(folder / "crops.json") as temporary:
-        text = json.dumps(records, indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "crops.json", records)
 
 
 def _project(

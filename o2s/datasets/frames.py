@@ -1,6 +1,5 @@
 """What `prepare` takes from a scan's `.sens` stream: single frames, and crops of its objects."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from o2s.datasets.crops import find_crops, write_crops
 from o2s.datasets.preparation import Entry, Parsed, is_newer
 from o2s.datasets.scannet_raw import STREAM
 from o2s.datasets.sens import SensStream, export_frames
-from o2s.files import replacing
+from o2s.files import write_json
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class Frames:
         with SensStream(_stream(entry)) as stream:
             shutil.rmtree(folder, ignore_errors=True)  # of an older stream
             count = export_frames(stream, folder, self.every)
-        with replacing(folder / _DONE) as temporary:
-            temporary.write_text(json.dumps({"frames": count, "every": self.every}) + "\n")
+        write_json(folder / _DONE, {"frames": count, "every": self.every})
 
 
 @dataclass(frozen=True)

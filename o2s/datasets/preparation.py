@@ -8,29 +8,18 @@ the number of workers nor on interruptions.
 
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where nothing keeps two runs apart
-    fcntl = None
 
+from o2s.datasets.workers import outcomes
 from o2s.errors import InputError
-from o2s.files import clear_leftovers, replacing
+from o2s.files import alone_in, clear_leftovers, write_json
 from o2s.io.cloud import read_bytes
 from o2s.io.labelled import VERSION, LabelledScan, is_labelled, labelled_facts, write_labelled
 
@@ -161,14 +150,17 @@ def prepare(
         raise InputError(f"{out}: is a file; expected a folder, or a new name for one")
     entries = source.entries()
     if (out / INDEX).exists() and (found := read_index(out)["dataset"]) != source.dataset:
-        raise InputError(f"{out}: holds scans of {found}; choose another --out for {source.dataset}")
+        raise InputError(
+            f"{out}: holds scans of {found}; choose another --out for {source.dataset}"
+        )
     out.mkdir(parents=True, exist_ok=True)
-    with _alone_in(out):
+    with alone_in(out):
         clear_leftovers(out)
         for extra in extras:
             _settle(out / extra.folder / "settings.json", extra.settings)
         report = Report(failed=dict(source.missing()))
-        for through, outcome in enumerate(_outcomes(source, entries, out, extras, workers), 1):
+        jobs = [(source, entry, out, extras) for entry in entries]
+        for through, outcome in enumerate(outcomes(_prepare_one, jobs, workers), 1):
             if outcome.failure is not None:
                 report.failed[outcome.name] = outcome.failure
             elif outcome.kept:
@@ -180,10 +172,10 @@ def prepare(
             progress(through, len(entries))
         failures = [{"scan": n, "reason": report.failed[n]} for n in sorted(report.failed)]
         if failures:
-            _write_json(out / FAILED, failures)
+            write_json(out / FAILED, failures)
         else:
             (out / FAILED).unlink(missing_ok=True)
-        _write_json(out / INDEX, _index(source.dataset, out, report.failed))
+        write_json(out / INDEX, _index(source.dataset, out, report.failed))
     return report
 
 
@@ -213,31 +205,6 @@ def is_newer(paths: Iterable[Path], prepared: Path) -> bool:
         return all(path.stat().st_mtime_ns >= since for path in paths)
     except FileNotFoundError:
         return False
-
-
-def _outcomes(
-    source: Source, entries: Sequence[Entry], out: Path, extras: Sequence[Extra], workers: int
-) -> Iterator[_Outcome]:
-    if workers == 1:
-        for entry in entries:
-            yield _prepare_one(source, entry, out, extras)
-        return
-    # A fork server imports our modules once; forking this process, which has threads, is not safe.
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([__name__, type(source).__module__])
-    pool = ProcessPoolExecutor(min(workers, len(entries)), context, _start_worker)
-    try:
-        jobs = [pool.submit(_prepare_one, source, entry, out, extras) for entry in entries]
-        for job in as_completed(jobs):
-            yield job.result()
-    except BrokenProcessPool:
-        raise InputError(
-            f"{out}: a worker was killed, perhaps for want of memory; run again with fewer --workers"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _prepare_one(source: Source, entry: Entry, out: Path, extras: Sequence[Extra]) -> _Outcome:
@@ -302,39 +269,4 @@ def _settle(path: Path, settings: Mapping[str, Any]) -> None:
                 "remove the folder or choose another --out"
             )
     else:
-        _write_json(path, settings)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which leaves no file behind and ends with the process."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise InputError(f"{folder}: another `o2s prepare` is writing there; wait for it") from None
-    finally:
-        os.close(handle)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the process that started the worker, and die with it however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+        write_json(path, settings)

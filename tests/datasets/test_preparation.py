@@ -54,7 +54,9 @@ def test_every_scan_is_prepared_and_indexed(original: Path, tmp_path: Path) -> N
     assert (report.done, report.kept, report.failed, report.notes) == (7, 0, {}, {})
     assert seen == [(i, 7) for i in range(1, 8)]
     index = read_index(tmp_path / "out")
-    assert [scan["name"] for scan in index["scans"]] == sorted([n for s in SPLITS.values() for n in s])
+    assert [scan["name"] for scan in index["scans"]] == sorted(
+        [n for s in SPLITS.values() for n in s]
+    )
     assert index["dataset"] == "scannet"
     assert len(index["class_names"]["nyu40"]) == 41
     for entry in index["scans"]:
@@ -96,7 +98,9 @@ def test_a_second_run_does_only_what_is_missing_or_changed(raw: Path, tmp_path: 
 
 def test_a_changed_label_table_or_split_counts(raw: Path, tmp_path: Path) -> None:
     prepare(ScanNet(raw), tmp_path / "out")
-    write_table(raw / "scannetv2-labels.combined.tsv", LABELS[:-1] + ((*LABELS[-1][:4], 39, "", ""),))
+    write_table(
+        raw / "scannetv2-labels.combined.tsv", (*LABELS[:-1], (*LABELS[-1][:4], 39, "", ""))
+    )
     assert prepare(ScanNet(raw), tmp_path / "out").done == 7
     (raw / "scannetv2_val.txt").write_text(f"{TRAIN[0]}\nscene0010_00\n")
     (raw / "scannetv2_train.txt").write_text("\n".join(TRAIN[1:]))
@@ -254,7 +258,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = start(raw, out, "--workers", "1")
     wait_for(out / f"{names[0]}.safetensors", first)
-    with pytest.raises(InputError, match="another `o2s prepare` is writing there"):
+    with pytest.raises(InputError, match="another command is writing there"):
         prepare(ScanNet(raw), out)
     first.communicate()
     assert first.returncode == 0
