@@ -126,7 +126,8 @@ def _pointcept(parsed: Parsed, labelled: bool) -> list[np.ndarray]:
     lists of 20 and 200 and number of the group, each -1 for none. The first three lie column by
     column in their files, as pandas leaves them."""
     scan = parsed.scan
-    assert scan.rgb is not None and scan.normals is not None
+    assert scan.rgb is not None
+    assert scan.normals is not None
     arrays = [np.asfortranarray(a) for a in (scan.xyz, scan.rgb, scan.normals)]
     if labelled:
         assert scan.objects is not None
@@ -159,7 +160,8 @@ def _boxes(
     Centre and size are computed in the type of the points: float32 in VoteNet and ScanRefer, and
     for mmdet3d's unaligned boxes, float64 for its aligned ones.
     """
-    assert scan.objects is not None and scan.instance is not None
+    assert scan.objects is not None
+    assert scan.instance is not None
     ids, nyu40 = scan.objects.ids, scan.objects.classes["nyu40"]
     low, high = group_extents(points, scan.instance, int(max([0, *(ids + 1)])))
     order = np.argsort(ids)

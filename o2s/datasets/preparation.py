@@ -8,14 +8,13 @@ the number of workers nor on interruptions.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
-
 
 from o2s.datasets.workers import outcomes
 from o2s.errors import InputError

@@ -142,10 +142,8 @@ class PreparedScenes(Dataset[SceneSample]):
         index = read_index(self.folder)
         self.entries = [s for s in index["scans"] if split is None or s["split"] == split]
         if not self.entries:
-            known = sorted({str(s["split"]) for s in index["scans"]})
-            raise InputError(
-                f"{self.folder}: no scans of split {quote(split)}; found {', '.join(known) or 'none'}"
-            )
+            known = ", ".join(sorted({str(s["split"]) for s in index["scans"]})) or "none"
+            raise InputError(f"{self.folder}: no scans of split {quote(split)}; found {known}")
         if classes is not None and classes not in index["class_names"]:
             raise InputError(
                 f"{self.folder}: no class list {quote(classes)}; "

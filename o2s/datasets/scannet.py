@@ -148,7 +148,9 @@ class ScanNet:
     def _entry(self, folder: Path) -> Entry:
         in_test = folder.parent.name == "scans_test"
         split = self.splits.get(folder.name) or ("test" if in_test else None)
-        annotated = any((folder / f"{folder.name}{suffix}").exists() for suffix in (SEGMENTS, GROUPS))
+        annotated = any(
+            (folder / f"{folder.name}{suffix}").exists() for suffix in (SEGMENTS, GROUPS)
+        )
         return Entry(folder.name, folder, split, annotated or split in ("train", "val"))
 
 
@@ -226,7 +228,7 @@ class _Segments:
 
     def __init__(self, segments: Int32[np.ndarray, "N"], groups: Sequence[Group]) -> None:
         ids = np.unique(segments)
-        self.of_vertex: Int64[np.ndarray, "N"] = np.searchsorted(ids, segments)
+        self.of_vertex: Int64[np.ndarray, N] = np.searchsorted(ids, segments)
         self.groups = groups
         self.of_group = [np.searchsorted(ids, group.segments) for group in groups]
         self.first_of_group = np.array([s[0] for s in self.of_group], np.int64)

@@ -10,7 +10,6 @@ github.com/ScanNet/ScanNet.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +148,9 @@ def _parse_alignment(path: Path, data: bytes) -> Float64[np.ndarray, "4 4"] | No
         except ValueError:
             matrix = np.full((4, 4), np.nan)
         if not np.isfinite(matrix).all():
-            raise InputError(f"{path}: axisAlignment is {quote(words.strip())}; expected 16 numbers")
+            raise InputError(
+                f"{path}: axisAlignment is {quote(words.strip())}; expected 16 numbers"
+            )
         return matrix
     return None
 
@@ -167,9 +168,7 @@ def _parse_segments(path: Path, data: bytes, vertices: int) -> Int32[np.ndarray,
     return array.astype(np.int32)
 
 
-def _parse_groups(
-    path: Path, data: bytes, segments: Int32[np.ndarray, "N"]
-) -> tuple[Group, ...]:
+def _parse_groups(path: Path, data: bytes, segments: Int32[np.ndarray, "N"]) -> tuple[Group, ...]:
     known = set(np.unique(segments).tolist())
     groups: list[Group] = []
     taken: dict[str, set[int]] = {"id": set(), "objectId": set()}

@@ -68,9 +68,7 @@ class SceneAnswerer:
         """The scene tokens of one scan."""
         return self.model.encoder.gather([look])[0]
 
-    def ask(
-        self, look: RegionFeatures, question: str, *, max_new_tokens: int = 64
-    ) -> Answer:
+    def ask(self, look: RegionFeatures, question: str, *, max_new_tokens: int = 64) -> Answer:
         """One answer about one scan."""
         return self.ask_batch([look], [question], max_new_tokens=max_new_tokens)[0]
 

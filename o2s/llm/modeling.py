@@ -61,9 +61,9 @@ class SceneLMConfig(PreTrainedConfig):
     """What is stored of a SceneLM beside its weights.
 
     `language_model` is the name or folder of the base model, which is not stored itself, and
-    `language_model_dtype` what to load it as;
-    `encoder` and `lora_moe` the values of an `EncoderConfig` and a `LoraMoeConfig`; `untrained` names the parts that still hold the
-    random numbers that they began with.
+    `language_model_dtype` what to load it as; `encoder` and `lora_moe` the values of an
+    `EncoderConfig` and a `LoraMoeConfig`; `untrained` names the parts that still hold the random
+    numbers that they began with.
     """
 
     model_type = "o2s_scene_lm"

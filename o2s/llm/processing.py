@@ -79,9 +79,7 @@ class SceneLMProcessor(ProcessorMixin):
         replies = [[] for _ in prompts]
         if answers is not None:
             replies = [[*self._words(answer), self._eos_id] for answer in answers]
-            labels = [
-                [IGNORED] * len(p) + reply for p, reply in zip(prompts, replies, strict=True)
-            ]
+            labels = [[IGNORED] * len(p) + reply for p, reply in zip(prompts, replies, strict=True)]
             data["labels"] = self._pad(labels, IGNORED, left=False)
         rows = [prompt + reply for prompt, reply in zip(prompts, replies, strict=True)]
         left = answers is None
@@ -92,7 +90,9 @@ class SceneLMProcessor(ProcessorMixin):
     def decode_answers(self, generated: Tensor, prompt_length: int) -> list[str]:
         """The text that follows the prompt in each row of `generate`'s output."""
         tokenizer = cast(Any, self.tokenizer)
-        texts: list[str] = tokenizer.batch_decode(generated[:, prompt_length:], skip_special_tokens=True)
+        texts: list[str] = tokenizer.batch_decode(
+            generated[:, prompt_length:], skip_special_tokens=True
+        )
         return [text.strip() for text in texts]
 
     def _prompt(self, question: str, task: Task) -> list[int]:

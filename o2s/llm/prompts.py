@@ -15,9 +15,7 @@ SYSTEM: dict[Task, str] = {
 DESCRIBE_OBJECT = "Describe this object."
 
 
-def conversation(
-    question: str, task: Task, *, system_role: bool = True
-) -> list[dict[str, str]]:
+def conversation(question: str, task: Task, *, system_role: bool = True) -> list[dict[str, str]]:
     """The messages of one question for a chat template, with one placeholder for the scene.
 
     Without `system_role` the user's turn begins with the system text.

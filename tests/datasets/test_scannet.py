@@ -29,7 +29,9 @@ def plain_labels(raw: RawScan, table: LabelTable) -> dict[str, np.ndarray]:
     for label in dict.fromkeys(g.label for g in raw.groups):
         for group in raw.groups:
             if group.label == label:
-                nyu40[[s in set(group.segments) for s in raw.segments.tolist()]] = table.nyu40[label]
+                nyu40[[s in set(group.segments) for s in raw.segments.tolist()]] = table.nyu40[
+                    label
+                ]
     for group in raw.groups:
         mine = [s in set(group.segments) for s in raw.segments.tolist()]
         instance[mine] = group.object_id
@@ -53,7 +55,9 @@ def overlapping(seed: int) -> RawScan:
     rng = np.random.default_rng(seed)
     taken = [s for g in raw.groups[3:6] for s in list(g.segments)[:2]]
     groups = [
-        replace(g, id=2 * i, object_id=int(o), segments=[*g.segments, *rng.choice(taken, 2).tolist()])
+        replace(
+            g, id=2 * i, object_id=int(o), segments=[*g.segments, *rng.choice(taken, 2).tolist()]
+        )
         for i, (g, o) in enumerate(zip(raw.groups, rng.permutation(20), strict=False))
     ]
     order = rng.permutation(len(groups))
@@ -85,7 +89,10 @@ def test_objects_and_boxes_are_those_of_their_vertices(table: LabelTable, seed: 
     for i, number in enumerate(scan.objects.ids):
         group = group_of[number]
         assert (scan.objects.names[i], scan.objects.group_ids[i]) == (group.label, group.id)
-        for points, boxes in ((raw.xyz, scan.objects.raw_boxes), (scan.aligned_xyz, scan.objects.boxes)):
+        for points, boxes in (
+            (raw.xyz, scan.objects.raw_boxes),
+            (scan.aligned_xyz, scan.objects.boxes),
+        ):
             mine = points[scan.instance == number]
             assert boxes[i, :3] == pytest.approx((mine.min(0) + mine.max(0)) / 2, abs=1e-6)
             assert boxes[i, 3:] == pytest.approx(np.ptp(mine, axis=0), abs=1e-6)
@@ -129,7 +136,11 @@ def test_an_object_whose_segments_others_claim_is_left_out_with_a_note(table: La
 def test_scans_and_splits_of_a_download(tmp_path: Path) -> None:
     raw = write_download(
         tmp_path / "Scan Net",
-        {"train": ["scene0001_00", "scene0000_00"], "val": ["scene0002_00"], "test": ["scene0700_00"]},
+        {
+            "train": ["scene0001_00", "scene0000_00"],
+            "val": ["scene0002_00"],
+            "test": ["scene0700_00"],
+        },
         detail=1,
     )
     entries = ScanNet(raw).entries()
@@ -147,7 +158,7 @@ def test_scans_and_splits_of_a_download(tmp_path: Path) -> None:
     assert list(source.missing()) == ["scene0009_00"]
     assert "no folder of scan scene0009_00" in source.missing()["scene0009_00"]
     flat = ScanNet(raw / "scans", None, raw / "scannetv2-labels.combined.tsv")
-    assert [(e.name, e.split) for e in flat.entries()][0] == ("scene0000_00", "train")
+    assert next((e.name, e.split) for e in flat.entries()) == ("scene0000_00", "train")
 
 
 def test_what_is_annotated(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_merging_a_fixed_route_and_back(language_model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    "options, message",
     [
         ({"top_k": 5}, r"top_k is 5, expected 1 to num_experts \(4\)"),
         ({"top_k": 0}, "top_k is 0"),

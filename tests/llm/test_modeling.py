@@ -262,9 +262,7 @@ def test_any_decoder_takes_scene_tokens(tmp_path: Path) -> None:
     assert [a.text for a in together] == [a.text for a in alone]
 
 
-def test_a_bfloat16_language_model_with_float32_bridge(
-    language_model: str, tmp_path: Path
-) -> None:
+def test_a_bfloat16_language_model_with_float32_bridge(language_model: str, tmp_path: Path) -> None:
     answerer = SceneAnswerer.build(small_recipe(language_model, dtype="bfloat16"))
     dtypes = {p.dtype for p in answerer.model.parameters() if p.requires_grad}
     assert dtypes == {torch.float32}
@@ -393,8 +391,8 @@ def test_wrong_calls_say_what_is_wrong(answerer: SceneAnswerer, tmp_path: Path) 
         answerer.model(**blind)
     with pytest.raises(InputError, match="question is empty"):
         answerer.ask(LOOKS[0], " ")
+    text = "x" * (2048 - batch["input_ids"].shape[1] + len(QUESTIONS[0]) + len(ANSWERS[0]) + 1)
     with pytest.raises(InputError, match="2148 tokens; the language model reads 2048"):
-        text = "x" * (2048 - batch["input_ids"].shape[1] + len(QUESTIONS[0]) + len(ANSWERS[0]) + 1)
         answerer.ask(LOOKS[0], text, max_new_tokens=100)
     with pytest.raises(InputError, match="no such folder"):
         SceneAnswerer.build(small_recipe("/nowhere"))

@@ -141,7 +141,9 @@ class LoraMoeModel(BaseTuner):
                 self.state.current = before
 
     def _checkpoints(self) -> bool:
-        return any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules())
+        return any(
+            getattr(module, "gradient_checkpointing", False) for module in self.model.modules()
+        )
 
     def _enable_adapter_layers(self, enabled: bool = True) -> None:
         super()._enable_adapter_layers(enabled)
