@@ -59,7 +59,8 @@ def test_a_mesh_gets_the_normals_of_its_faces(tmp_path: Path) -> None:
 def test_map_coordinates_keep_their_millimetres(tmp_path: Path) -> None:
     lines = ["ply", "format ascii 1.0", "element vertex 500"]
     lines += [f"property double {axis}" for axis in "xyz"] + ["end_header"]
-    xyz = [*np.random.default_rng(0).uniform(0, [4, 3, 2], (500, 3)).round(4), 500000, 4649776, 30]
+    xyz = np.random.default_rng(0).uniform(0, [4, 3, 2], (500, 3)).round(4)
+    xyz += np.array([500_000, 4_649_776, 30])
     lines += [" ".join(f"{v:.4f}" for v in row) for row in xyz]
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "survey.ply").write_text("\n".join(lines))
