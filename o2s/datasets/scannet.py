@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float64, Int16, Int32, Int64
+from jaxtyping import Float, Float64, Int16, Int32
 
 from o2s.datasets.label_table import (
     BENCHMARK,
@@ -228,7 +228,7 @@ class _Segments:
 
     def __init__(self, segments: Int32[np.ndarray, "N"], groups: Sequence[Group]) -> None:
         ids = np.unique(segments)
-        self.of_vertex: Int64[np.ndarray, N] = np.searchsorted(ids, segments)
+        self.of_vertex = np.searchsorted(ids, segments)
         self.groups = groups
         self.of_group = [np.searchsorted(ids, group.segments) for group in groups]
         self.first_of_group = np.array([s[0] for s in self.of_group], np.int64)
