@@ -52,7 +52,9 @@ def scannet(
     ] = None,
     subsample_seed: Annotated[
         int | None,
-        typer.Option(help="Draw VoteNet's and ScanRefer's 50,000 points; else all are kept."),
+        typer.Option(
+            min=0, help="Draw VoteNet's and ScanRefer's 50,000 points; else all are kept."
+        ),
     ] = None,
     frames: Annotated[
         str | None,
@@ -113,11 +115,15 @@ def ply(
     _run(PlyFolder(raw, up.value, unit.value), out_folder, workers, [])
 
 
+def default_workers(workers: int | None) -> int:
+    """What was asked for, else half of the processors."""
+    return max(1, (os.cpu_count() or 1) // 2) if workers is None else workers
+
+
 def _run(source: "Source", out_folder: Path, workers: int | None, extras: "list[Extra]") -> None:
     from o2s.datasets.preparation import prepare as prepare_all
 
-    if workers is None:
-        workers = max(1, (os.cpu_count() or 1) // 2)
+    workers = default_workers(workers)
     with progress_bar() as progress, step(progress, "preparing") as update:
         report = prepare_all(source, out_folder, workers=workers, extras=extras, progress=update)
     _print_report(report, out_folder)
@@ -143,6 +149,7 @@ def parse_every(text: str) -> int:
         InputError: the text is anything else.
     """
     key, _, number = text.partition("=")
-    if key != "every" or not number.isascii() or not number.isdigit() or int(number) < 1:
+    digits = number.isascii() and number.isdigit() and len(number) < 10
+    if key != "every" or not digits or int(number) < 1:
         raise InputError(f"--frames is {text!r}, expected every=N with N at least 1")
     return int(number)

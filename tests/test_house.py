@@ -32,7 +32,18 @@ MAY_IMPORT = {
     "datasets": FOUNDATION | {"io", "ops"},
     "view": FOUNDATION | {"ops"},
 }
-ANYTHING = {"cli", "cli_prepare", "loading", "options", "terminal", "train", "evaluate", "__init__"}
+ANYTHING = {
+    "cli",
+    "cli_prepare",
+    "cli_rooms",
+    "cli_instruct",
+    "loading",
+    "options",
+    "terminal",
+    "train",
+    "evaluate",
+    "__init__",
+}
 LINKS = ("llm", "datasets", "configs")
 
 

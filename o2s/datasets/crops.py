@@ -7,6 +7,7 @@ found with its points, the camera poses and the measured depth, and the object i
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 
@@ -175,8 +176,11 @@ def write_crops(
         color = stream.color(frame)
         for crop in group:
             left, top, right, bottom = crop.box
+            # To memory first: a write that a full disk cuts short passes unseen in Pillow.
+            encoded = BytesIO()
+            Image.fromarray(color[top:bottom, left:right]).save(encoded, "jpeg", quality=95)
             with replacing(folder / _file_name(crop)) as temporary:
-                Image.fromarray(color[top:bottom, left:right]).save(temporary, quality=95)
+                temporary.write_bytes(encoded.getvalue())
     write_json(folder / "crops.json", records)
 
 

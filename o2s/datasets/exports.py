@@ -6,6 +6,7 @@ Names of files, types, coordinates and columns are those of votenet `scannet/`, 
 points, is drawn only if a seed is given.
 """
 
+import contextlib
 import io
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from o2s.datasets.label_table import DETECTION, REFERRED
 from o2s.datasets.preparation import Entry, Parsed, is_newer
 from o2s.files import replacing
 from o2s.io.labelled import LabelledScan
-from o2s.ops.meshes import group_extents
+from o2s.ops.meshes import boxes_of, group_extents
 
 Project = Literal["votenet", "scanrefer", "mmdet3d", "pointcept"]
 Arrays = Mapping[str, np.ndarray]  # by path below the project's folder; .npy or .bin
@@ -46,9 +47,18 @@ class Export:
         return is_newer((root / name for name in files_of(self.project, entry)), prepared)
 
     def write(self, entry: Entry, parsed: Parsed, prepared: Path) -> None:
+        self._clear(entry, prepared.parent / self.folder)
         arrays = arrays_of(self.project, entry, parsed, self.subsample_seed)
         for name, array in arrays.items():
             _write_array(prepared.parent / self.folder / name, array)
+
+    def _clear(self, entry: Entry, root: Path) -> None:
+        """Remove what an earlier run wrote, when the scan had another split or annotation."""
+        for split in ("train", "val", "test"):
+            for pattern in sum(_FILES[self.project], ()):
+                (root / pattern.format(name=entry.name, split=split)).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another project's, or not there
+                (root / split / entry.name).rmdir()
 
 
 def files_of(project: Project, entry: Entry) -> list[str]:
@@ -103,7 +113,7 @@ def _scanrefer(parsed: Parsed, labelled: bool) -> list[np.ndarray]:
     assert scan.objects is not None
     ids = np.sort(scan.objects.ids)[:, None]
     both = [np.insert(_boxes(xyz, scan), [7], ids, axis=1) for xyz in (scan.xyz, aligned)]
-    if len(scan.objects) > 1:
+    if parsed.groups > 1:
         both = [boxes[np.isin(boxes[:, 6], REFERRED)] for boxes in both]
     return [*vertices, _nyu40(scan), _instances(scan), *both]
 
@@ -163,10 +173,10 @@ def _boxes(
     assert scan.objects is not None
     assert scan.instance is not None
     ids, nyu40 = scan.objects.ids, scan.objects.classes["nyu40"]
-    low, high = group_extents(points, scan.instance, int(max([0, *(ids + 1)])))
     order = np.argsort(ids)
-    low, high, nyu40 = low[ids[order]], high[ids[order]], nyu40[order]
-    boxes = np.hstack([(low + high) / 2, high - low, nyu40[:, None]]).astype(np.float64)
+    boxes = boxes_of(*group_extents(points, scan.instance, int(max([0, *(ids + 1)]))))
+    nyu40 = nyu40[order]
+    boxes = np.hstack([boxes[ids[order]], nyu40[:, None]])
     return boxes if classes is None else boxes[np.isin(nyu40, classes)]
 
 

@@ -1,5 +1,6 @@
 """What `prepare` takes from a scan's `.sens` stream: single frames, and crops of its objects."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,14 +30,18 @@ class Frames:
         return {"every": self.every}
 
     def is_current(self, entry: Entry, prepared: Path) -> bool:
-        return is_newer([prepared.parent / self.folder / entry.name / _DONE], _stream(entry))
+        done = prepared.parent / self.folder / entry.name / _DONE
+        if not is_newer([done], _stream(entry)):
+            return False
+        return json.loads(done.read_bytes()).get("stream_bytes") == _stream(entry).stat().st_size
 
     def write(self, entry: Entry, parsed: Parsed, prepared: Path) -> None:
         folder = prepared.parent / self.folder / entry.name
         with SensStream(_stream(entry)) as stream:
             shutil.rmtree(folder, ignore_errors=True)  # of an older stream
             count = export_frames(stream, folder, self.every)
-        write_json(folder / _DONE, {"frames": count, "every": self.every})
+        size = _stream(entry).stat().st_size
+        write_json(folder / _DONE, {"frames": count, "every": self.every, "stream_bytes": size})
 
 
 @dataclass(frozen=True)

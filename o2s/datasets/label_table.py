@@ -68,10 +68,13 @@ def read_label_table(path: Path) -> LabelTable:
     Raises:
         InputError: the file is missing, or lacks columns, or has rows without numbers in them.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, "ScanNet's label table")
     # splitlines, since one published table ends its lines with two carriage returns
     lines = data.decode("utf-8-sig", "replace").splitlines()
-    rows = list(csv.DictReader(lines, delimiter="\t"))
+    try:
+        rows = list(csv.DictReader(lines, delimiter="\t"))
+    except csv.Error as error:
+        raise InputError(f"{path}: not a table ({error}); expected ScanNet's {TABLE}") from None
     found = list(rows[0]) if rows else []
     missing = [name for name in _COLUMNS if name not in found]
     if missing:
@@ -86,8 +89,9 @@ def read_label_table(path: Path) -> LabelTable:
     counts: Counter[int] = Counter()
     for line, row in enumerate(rows, 2):
         number, nyu = _number(path, line, row, "id"), _number(path, line, row, "nyu40id")
-        if not 0 <= nyu <= 40:
-            raise InputError(f"{path}: line {line}: nyu40id is {nyu}; expected 0 to 40")
+        for column, value, most in (("nyu40id", nyu, 40), ("id", number, 2**31 - 1)):
+            if not 0 <= value <= most:
+                raise InputError(f"{path}: line {line}: {column} is {value}; expected 0 to {most}")
         label = row["raw_category"]
         nyu40[label] = nyu
         first_nyu40.setdefault(label, nyu)
@@ -124,7 +128,8 @@ def read_split(path: Path) -> list[str]:
     Raises:
         InputError: the file is missing, or names no scan.
     """
-    names = read_bytes(path).decode("utf-8", "replace").split()
+    expected = "a list of scan ids"
+    names = read_bytes(path, expected).decode("utf-8-sig", "replace").split()
     if not names:
         raise InputError(f"{path}: names no scans; expected one id a line")
     return list(dict.fromkeys(names))
@@ -164,7 +169,7 @@ def _official_classes(path: Path, data: bytes) -> tuple[int, ...]:
             match node:
                 case ast.Assign(targets=[ast.Name(id="VALID_CLASS_IDS_200")], value=value):
                     ids = tuple(ast.literal_eval(value))
-                    if ids and all(type(i) is int for i in ids):
+                    if ids and len(set(ids)) == len(ids) and all(type(i) is int for i in ids):
                         return ids
     except (ValueError, TypeError, SyntaxError, RecursionError):
         pass

@@ -31,6 +31,7 @@ class PlyFolder:
     unit: Unit = "auto"
 
     dataset = "ply"
+    split = None
 
     def __post_init__(self) -> None:
         if not self.raw.is_dir():
@@ -41,7 +42,11 @@ class PlyFolder:
         return f"{self.up} {self.unit}"
 
     def entries(self) -> list[Entry]:
-        paths = sorted(path for path in self.raw.iterdir() if path.suffix.lower() == ".ply")
+        paths = sorted(
+            path
+            for path in self.raw.glob("[!.]*")
+            if path.suffix.lower() == ".ply" and not path.is_dir()
+        )
         if not paths:
             raise InputError(f"{self.raw}: no .ply files in it")
         names = [path.stem for path in paths]
@@ -57,8 +62,8 @@ class PlyFolder:
 
     def parse(self, entry: Entry, content: Mapping[str, bytes]) -> Parsed:
         cloud = parse_ply(entry.path, content["ply"], faces=True)
-        if len(cloud) and not np.isfinite(cloud.xyz).all():
-            raise InputError(f"{entry.path}: holds vertices that are not finite")
+        if len(cloud) and not (np.abs(cloud.xyz) <= _FARTHEST).all():
+            raise InputError(f"{entry.path}: holds vertices that are not finite or far too distant")
         upright = scene_from_cloud(cloud, entry.path, up=self.up, unit=self.unit)
         alignment, notes = upright.from_file.numpy().copy(), ()
         shift = np.zeros(3)
@@ -82,4 +87,5 @@ class PlyFolder:
         return Parsed(scan, faces, notes)
 
 
+_FARTHEST = 1e10  # the Earth's radius is 6.4e9 millimetres
 _PRECISE = 10_000  # beyond, float32 loses a millimetre if the unit is metres

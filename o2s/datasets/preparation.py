@@ -37,11 +37,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A scan as its source read it; `faces` of its mesh, and `notes` on what is odd about it."""
+    """A scan as its source read it; `faces` of its mesh, `notes` on what is odd about it, and how
+    many `groups` its annotation has."""
 
     scan: LabelledScan
     faces: Int32[np.ndarray, "F 3"] | None = None
     notes: tuple[str, ...] = ()
+    groups: int = 0
 
 
 @runtime_checkable
@@ -56,6 +58,11 @@ class Source(Protocol):
     @property
     def checksum(self) -> str:
         """Of all that the results depend on beside the files of a scan, such as label tables."""
+        ...
+
+    @property
+    def split(self) -> str | None:
+        """Which part of the data set was asked for; None for all of it."""
         ...
 
     def entries(self) -> Sequence[Entry]:
@@ -134,8 +141,9 @@ def prepare(
 ) -> Report:
     """Prepare all scans of a source into `out`/<name>.safetensors, `index.json` and `failed.json`.
 
-    A scan that cannot be prepared is named in the report and in `failed.json`, which is absent
-    where there is none, and the others are finished. `progress` is called with the number of scans
+    A scan that cannot be prepared is named in the report and in `failed.json`, and the others are
+    finished. `failed.json` also keeps the failures of other splits; it is absent where there are
+    none. `progress` is called with the number of scans
     that are through and of all.
 
     Raises:
@@ -148,9 +156,10 @@ def prepare(
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; expected a folder, or a new name for one")
     entries = source.entries()
-    if (out / INDEX).exists() and (found := read_index(out)["dataset"]) != source.dataset:
+    found = _read_json(out / INDEX)
+    if isinstance(found, dict) and found.get("dataset", source.dataset) != source.dataset:
         raise InputError(
-            f"{out}: holds scans of {found}; choose another --out for {source.dataset}"
+            f"{out}: holds scans of {found['dataset']}; choose another --out for {source.dataset}"
         )
     out.mkdir(parents=True, exist_ok=True)
     with alone_in(out):
@@ -169,12 +178,15 @@ def prepare(
             if outcome.notes:
                 report.notes[outcome.name] = list(outcome.notes)
             progress(through, len(entries))
-        failures = [{"scan": n, "reason": report.failed[n]} for n in sorted(report.failed)]
-        if failures:
-            write_json(out / FAILED, failures)
+        asked = {entry.name for entry in entries} | report.failed.keys()
+        earlier = {} if source.split is None else _failures(out)
+        failed = {n: line for n, line in earlier.items() if n not in asked} | report.failed
+        if failed:
+            lines = [{"scan": name, "reason": failed[name]} for name in sorted(failed)]
+            write_json(out / FAILED, lines)
         else:
             (out / FAILED).unlink(missing_ok=True)
-        write_json(out / INDEX, _index(source.dataset, out, report.failed))
+        write_json(out / INDEX, _index(source.dataset, out, failed))
     return report
 
 
@@ -188,19 +200,17 @@ def read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a folder that `o2s prepare` wrote")
-    try:
-        index = json.loads(path.read_bytes())
-    except ValueError:
-        index = None
-    if not isinstance(index, dict) or index.get("version") != VERSION or "scans" not in index:
+    index = _read_json(path)
+    keys = {"version", "dataset", "class_names", "scans"}
+    if not isinstance(index, dict) or not keys <= index.keys() or index["version"] != VERSION:
         raise InputError(f"{path}: not an index of version {VERSION}; run `o2s prepare` again")
     return index
 
 
-def is_newer(paths: Iterable[Path], prepared: Path) -> bool:
-    """Whether all the files exist and none was written before the prepared file."""
+def is_newer(paths: Iterable[Path], than: Path) -> bool:
+    """Whether all files exist, `than` among them, and none of them was written before `than`."""
     try:
-        since = prepared.stat().st_mtime_ns
+        since = than.stat().st_mtime_ns
         return all(path.stat().st_mtime_ns >= since for path in paths)
     except FileNotFoundError:
         return False
@@ -209,9 +219,11 @@ def is_newer(paths: Iterable[Path], prepared: Path) -> bool:
 def _prepare_one(source: Source, entry: Entry, out: Path, extras: Sequence[Extra]) -> _Outcome:
     prepared = out / f"{entry.name}.safetensors"
     try:
+        if not entry.name.isprintable():
+            raise InputError(f"{str(entry.path)!a}: the name cannot be written; rename the scan")
         if prepared.exists() and not is_labelled(prepared):
             raise InputError(f"{prepared}: is no prepared scan and would be overwritten; move it")
-        content = {name: read_bytes(path) for name, path in source.files(entry).items()}
+        content = _read(source, entry)
         made_from = _fingerprint(source, entry, content)
         facts = labelled_facts(prepared)
         current = facts is not None and facts["made_from"] == made_from
@@ -219,17 +231,54 @@ def _prepare_one(source: Source, entry: Entry, out: Path, extras: Sequence[Extra
         if facts is not None and current and not stale:
             return _Outcome(entry.name, kept=True, notes=tuple(facts["notes"]))
         parsed = source.parse(entry, content)
+        _require_finite(entry, parsed.scan)
         if not current:
             write_labelled(parsed.scan, prepared, made_from=made_from, notes=parsed.notes)
         for extra in stale:
             extra.write(entry, parsed, prepared)
     except InputError as error:
-        return _Outcome(entry.name, failure=str(error))
+        name = entry.name.encode("utf-8", "backslashreplace").decode()
+        return _Outcome(name, failure=str(error))
     return _Outcome(entry.name, notes=parsed.notes)
 
 
+def _read(source: Source, entry: Entry) -> dict[str, bytes]:
+    try:
+        return {name: read_bytes(path) for name, path in source.files(entry).items()}
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def _require_finite(entry: Entry, scan: LabelledScan) -> None:
+    """A last look at what a source made: coordinates that are not finite spoil all that reads them.
+
+    Raises:
+        InputError: there are such coordinates.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        objects = () if scan.objects is None else (scan.objects.boxes, scan.objects.raw_boxes)
+        arrays = (scan.xyz, scan.alignment, scan.aligned_xyz, *objects)
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise InputError(f"{entry.path}: coordinates that are not finite, or far too large")
+
+
+def _failures(out: Path) -> dict[str, str]:
+    """The failures of earlier runs."""
+    found = _read_json(out / FAILED)
+    entries = found if isinstance(found, list) else []
+    return {e["scan"]: e["reason"] for e in entries if isinstance(e, dict) and len(e) == 2}
+
+
+def _read_json(path: Path) -> Any:
+    """What a JSON file holds; None where there is none or it is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
 def _fingerprint(source: Source, entry: Entry, content: Mapping[str, bytes]) -> str:
-    settings = [VERSION, source.dataset, source.checksum, entry.name, entry.split, entry.labelled]
+    settings = [VERSION, source.dataset, source.checksum, entry.name, entry.split]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name in sorted(content):
         digest.update(f"{name}\0{len(content[name])}\0".encode())
@@ -261,7 +310,7 @@ def _index(dataset: str, out: Path, failed: Mapping[str, str]) -> dict[str, Any]
 def _settle(path: Path, settings: Mapping[str, Any]) -> None:
     """Note the settings of an extra beside its results, or refuse to mix them with others."""
     if path.exists():
-        found = json.loads(path.read_bytes())
+        found = _read_json(path)
         if found != settings:
             raise InputError(
                 f"{path.parent}: was written with {json.dumps(found)}, not {json.dumps(settings)}; "

@@ -23,7 +23,7 @@ from o2s.datasets.preparation import read_index
 from o2s.errors import InputError
 from o2s.io.cloud import quote
 from o2s.io.labelled import LabelledScan, read_labelled
-from o2s.ops.meshes import group_extents
+from o2s.ops.meshes import boxes_of, group_extents
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Augmentation:
                 raise ValueError(f"{name} is {value}, expected 0 to {most}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected 0 to less than 1")
-        if not 0 < self.scale[0] <= self.scale[1]:
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < 100:
             raise ValueError(f"scale is {self.scale}, expected two factors above 0, the less first")
 
 
@@ -107,9 +107,16 @@ class SceneBatch:
 
     def to(self, device: torch.device | str) -> "SceneBatch":
         """The same batch with its tensors on `device`."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {name: t.to(device) for name, t in tensors.items() if isinstance(t, Tensor)}
-        return replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device))
+
+    def pin_memory(self) -> "SceneBatch":
+        """The same batch in pinned memory, as a DataLoader asks for it."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "SceneBatch":
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {name: change(v) for name, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **changed)
 
 
 class PreparedScenes(Dataset[SceneSample]):
@@ -118,7 +125,8 @@ class PreparedScenes(Dataset[SceneSample]):
     Args:
         folder: with `index.json` and the prepared scans.
         split: only the scans of this split; None for all.
-        classes: the class list of `semantic` and `box_classes`, by its name in `index.json`.
+        classes: the class list of `semantic` and `box_classes`, by its name in `index.json`;
+            `semantic` is -1 throughout with a list of objects alone, such as scannet37.
         points: how many points to draw, without replacement; a scan with fewer keeps all, and None
             keeps all of every scan, in the order of the vertices.
         augment: random changes; None for none.
@@ -151,13 +159,20 @@ class PreparedScenes(Dataset[SceneSample]):
             )
         if points is not None and points < 1:
             raise ValueError(f"points is {points}, expected at least 1")
+        if seed < 0:
+            raise ValueError(f"seed is {seed}, expected at least 0")
         self.classes, self.points, self.augment, self.seed = classes, points, augment, seed
         self.class_names: list[str] = index["class_names"].get(classes, [])
-        self.epoch = 0
+        # Shared with the processes of a DataLoader, also with those that persist.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw and augment differently from other epochs; call it before iterating."""
-        self.epoch = epoch
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -210,8 +225,8 @@ class PreparedScenes(Dataset[SceneSample]):
         row_of = np.full(max([-1, *ids.tolist()]) + 2, -1, np.int32)
         row_of[ids] = np.arange(len(ids))  # the last stays -1, as for -1: none
         rows = row_of[scan.instance]
-        low, high = group_extents(xyz, rows, len(ids))
-        boxes = np.concatenate([(low + high) / 2, high - low, np.zeros_like(low[:, :1])], axis=1)
+        extents = boxes_of(*group_extents(xyz, rows, len(ids)))
+        boxes = np.concatenate([extents, np.zeros((len(ids), 1))], axis=1).astype(np.float32)
         classes = scan.objects.classes.get(self.classes or "", np.full(len(ids), -1))
         return rows.astype(np.int64), boxes, classes.astype(np.int64), ids
 

@@ -5,7 +5,6 @@ one file an object, of lines "x y z red green blue" in metres. The vertices of a
 those of its objects, file after file in the order of their names, as in Pointcept.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,10 @@ from jaxtyping import Float64
 
 from o2s.datasets.preparation import Entry, Parsed
 from o2s.errors import InputError
-from o2s.io.cloud import quote, read_bytes
+from o2s.io.cloud import quote
 from o2s.io.labelled import LabelledScan, Objects, align
 from o2s.io.text import read_table
-from o2s.ops.meshes import group_extents
+from o2s.ops.meshes import boxes_of, group_extents
 
 CLASSES = (
     *("ceiling", "floor", "wall", "beam", "column", "window", "door"),
@@ -34,7 +33,7 @@ class S3DIS:
     `<area>_alignmentAngle.txt` are turned by the angles that it gives, about the rooms' middles.
 
     Raises:
-        InputError: RAW or the area is missing, or an angle cannot be read.
+        InputError: RAW or the area is missing.
     """
 
     raw: Path
@@ -48,10 +47,7 @@ class S3DIS:
         if self.split is not None and not (self.raw / self.split).is_dir():
             raise InputError(f"{self.raw}: no folder {quote(self.split)}; --split takes an area")
 
-    @property
-    def checksum(self) -> str:
-        angles = sorted(self.raw.glob("Area_*/*_alignmentAngle.txt"))
-        return hashlib.sha256(b"\0".join(read_bytes(path) for path in angles)).hexdigest()
+    checksum = ""  # nothing but the files of a room
 
     def entries(self) -> list[Entry]:
         areas = sorted(self.raw.glob("Area_*")) if self.split is None else [self.raw / self.split]
@@ -74,23 +70,26 @@ class S3DIS:
         files = {path.stem: path for path in sorted((entry.path / "Annotations").glob("*.txt"))}
         if not files:
             raise InputError(f"{entry.path / 'Annotations'}: no .txt files; expected one an object")
-        return files
+        angles = _angles(entry)
+        return {**files, _ANGLES: angles} if angles.exists() else files
 
     def parse(self, entry: Entry, content: Mapping[str, bytes]) -> Parsed:
         folder = entry.path / "Annotations"
+        objects = {name: data for name, data in content.items() if name != _ANGLES}
         tables, notes = [], []
-        for name, data in content.items():
+        for name, data in objects.items():
             table, note = _read_object(folder / f"{name}.txt", data)
             tables.append(table)
             notes += note
         rows = np.concatenate(tables)
-        names = [name.split("_")[0] for name in content]
+        names = [name.split("_")[0] for name in objects]
         classes = [CLASSES.index(n) if n in CLASSES else len(CLASSES) - 1 for n in names]
         sizes = [len(table) for table in tables]
         instance = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
         # Files hold more digits than float32 does; a building's coordinates lose 4 micrometres.
         xyz = rows[:, :3].astype(np.float32)
-        alignment = _turn(self._angle(entry), rows[:, :3])
+        degrees = _angle(_angles(entry), content.get(_ANGLES, b""), entry.path.name)
+        alignment = _turn(degrees, rows[:, :3])
         low, high = group_extents(xyz, instance, len(sizes))
         aligned_low, aligned_high = group_extents(align(xyz, alignment), instance, len(sizes))
         numbers = np.arange(len(sizes), dtype=np.int32)
@@ -109,30 +108,35 @@ class S3DIS:
                 ids=numbers,
                 group_ids=numbers,
                 names=tuple(names),
-                boxes=_boxes(aligned_low, aligned_high),
-                raw_boxes=_boxes(low, high),
+                boxes=boxes_of(aligned_low, aligned_high),
+                raw_boxes=boxes_of(low, high),
                 classes={"s3dis13": object_classes},
             ),
             class_names={"s3dis13": CLASSES},
         )
         return Parsed(scan, notes=tuple(notes))
 
-    def _angle(self, entry: Entry) -> float:
-        """Degrees by which the room is turned from the axes; 0 where nothing is said."""
-        area = entry.path.parent
-        path = area / f"{area.name}_alignmentAngle.txt"
-        if not path.exists():
-            return 0.0
-        for line in read_bytes(path).decode("latin-1").splitlines():
-            match line.partition("#")[0].split():
-                case [room, angle] if room == entry.path.name:
-                    try:
-                        return float(angle)
-                    except ValueError:
-                        raise InputError(
-                            f"{path}: the angle of {room} is {quote(angle)}; expected degrees"
-                        ) from None
-        return 0.0
+
+def _angles(entry: Entry) -> Path:
+    area = entry.path.parent
+    return area / f"{area.name}_alignmentAngle.txt"
+
+
+def _angle(path: Path, data: bytes, room: str) -> float:
+    """Degrees by which a room is turned from the axes; 0 where nothing is said."""
+    for line in data.decode("latin-1").splitlines():
+        match line.partition("#")[0].split():
+            case [name, angle] if name == room:
+                try:
+                    degrees = float(angle)
+                except ValueError:
+                    degrees = np.nan
+                if not np.isfinite(degrees):
+                    raise InputError(
+                        f"{path}: the angle of {room} is {quote(angle)}; expected degrees"
+                    )
+                return degrees
+    return 0.0
 
 
 def _read_object(path: Path, data: bytes) -> tuple[Float64[np.ndarray, "N 6"], Sequence[str]]:
@@ -145,8 +149,8 @@ def _read_object(path: Path, data: bytes) -> tuple[Float64[np.ndarray, "N 6"], S
     if not rows:
         raise InputError(f"{path}: no points; expected lines of x y z red green blue")
     table = read_table(path, cleaned, skip=0, rows=rows, columns=6, first_line=1, what="points")
-    if not np.isfinite(table).all():
-        raise InputError(f"{path}: holds numbers that are not finite")
+    if not (np.abs(table) <= _FARTHEST).all():
+        raise InputError(f"{path}: holds numbers that are not finite or beyond {_FARTHEST:,.0f}")
     return table, notes
 
 
@@ -159,8 +163,6 @@ def _turn(degrees: float, xyz: Float64[np.ndarray, "N 3"]) -> Float64[np.ndarray
     return middle @ turn @ np.linalg.inv(middle) if degrees else np.eye(4)
 
 
-def _boxes(low: np.ndarray, high: np.ndarray) -> Float64[np.ndarray, "R 6"]:
-    return np.concatenate([(low + high) / 2, high - low], axis=1).astype(np.float64)
-
-
+_ANGLES = "alignment angles"  # among the files of a room, beside its objects
+_FARTHEST = 1e6
 _SPACES = bytes(32 if byte < 32 and byte not in b"\t\n\r" else byte for byte in range(256))

@@ -6,12 +6,12 @@ scan, and the label table. A folder that holds the scans' folders directly will 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float64, Int16, Int32
+from jaxtyping import Int16, Int32
 
 from o2s.datasets.label_table import (
     BENCHMARK,
@@ -26,11 +26,19 @@ from o2s.datasets.label_table import (
     read_split,
 )
 from o2s.datasets.preparation import Entry, Parsed
-from o2s.datasets.scannet_raw import GROUPS, SEGMENTS, Group, RawScan, parse_raw_scan, raw_files
+from o2s.datasets.scannet_raw import (
+    GROUPS,
+    MESH,
+    SEGMENTS,
+    Group,
+    RawScan,
+    parse_raw_scan,
+    raw_files,
+)
 from o2s.errors import InputError
 from o2s.io.cloud import quote
 from o2s.io.labelled import LabelledScan, Objects
-from o2s.ops.meshes import group_extents, vertex_normals
+from o2s.ops.meshes import boxes_of, group_extents, vertex_normals
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,9 @@ class ScanNet:
         if self.split is None:
             return None
         if self.split not in SPLITS:
+            if not Path(self.split).exists():
+                choices = f"{', '.join(SPLITS)} or a file of scan ids"
+                raise InputError(f"--split is {quote(self.split)}; expected {choices}")
             return read_split(Path(self.split))
         members = [name for name, split in self.splits.items() if split == self.split]
         if not members:
@@ -130,7 +141,7 @@ class ScanNet:
                     f"{quote(group.label)}, which is not in {self.table.path}"
                 )
         scan, notes = label_scan(raw, self.table, split=entry.split)
-        return Parsed(scan, raw.faces, notes)
+        return Parsed(scan, raw.faces, notes, groups=len(raw.groups or ()))
 
     def _folders(self) -> dict[str, Path]:
         folders: dict[str, Path] = {}
@@ -148,10 +159,8 @@ class ScanNet:
     def _entry(self, folder: Path) -> Entry:
         in_test = folder.parent.name == "scans_test"
         split = self.splits.get(folder.name) or ("test" if in_test else None)
-        annotated = any(
-            (folder / f"{folder.name}{suffix}").exists() for suffix in (SEGMENTS, GROUPS)
-        )
-        return Entry(folder.name, folder, split, annotated or split in ("train", "val"))
+        annotated = _has_any(folder, (SEGMENTS, GROUPS)) or split in ("train", "val")
+        return Entry(folder.name, folder, split, annotated)
 
 
 def label_scan(
@@ -192,8 +201,8 @@ def label_scan(
         ids=np.array([raw.groups[g].object_id for g in kept], np.int32),
         group_ids=np.array([raw.groups[g].id for g in kept], np.int32),
         names=tuple(raw.groups[g].label for g in kept),
-        boxes=_boxes(aligned, group_of, len(raw.groups))[kept],
-        raw_boxes=_boxes(raw.xyz, group_of, len(raw.groups))[kept],
+        boxes=boxes_of(*group_extents(aligned, group_of, len(raw.groups)))[kept],
+        raw_boxes=boxes_of(*group_extents(raw.xyz, group_of, len(raw.groups)))[kept],
         classes={
             "nyu40": object_nyu40[kept],
             "scannet18": _ranks(object_nyu40[kept], DETECTION),
@@ -202,8 +211,8 @@ def label_scan(
             "scannet200": in_200[kept],
         },
     )
-    labelled = LabelledScan(
-        **{name: getattr(scan, name) for name in _GEOMETRY},
+    labelled = replace(
+        scan,
         segments=raw.segments,
         instance=_pick([g.object_id for g in raw.groups], group_of, np.int32),
         classes={
@@ -247,12 +256,13 @@ class _Segments:
         return classes
 
 
-def _ranks(ids: Sequence[int] | Int16[np.ndarray, "N"], chosen: Sequence[int]) -> np.ndarray:
+def _ranks(
+    ids: Sequence[int] | Int16[np.ndarray, "N"], chosen: Sequence[int]
+) -> Int16[np.ndarray, "N"]:
     """The place of each id in a class list, -1 where it has none."""
-    values = np.asarray(ids, np.int64)
-    place = np.full(max([0, *chosen, *np.unique(values).tolist()]) + 1, -1, np.int16)
-    place[list(chosen)] = np.arange(len(chosen))
-    return place[values]
+    place = {number: rank for rank, number in enumerate(chosen)}
+    distinct, which = np.unique(np.asarray(ids, np.int64), return_inverse=True)
+    return np.array([place.get(i, -1) for i in distinct.tolist()], np.int16)[which]
 
 
 def _pick(
@@ -262,21 +272,15 @@ def _pick(
     return np.append(np.asarray(values, dtype), dtype(-1))[group_of]
 
 
-def _boxes(
-    points: Float[np.ndarray, "N 3"], group_of: Int32[np.ndarray, "N"], groups: int
-) -> Float64[np.ndarray, "G 6"]:
-    """Centre and size of each group's extent, computed in the type of the points."""
-    low, high = group_extents(points, group_of, groups)
-    with np.errstate(invalid="ignore"):  # groups without vertices, dropped by the caller
-        return np.concatenate([(low + high) / 2, high - low], axis=1).astype(np.float64)
-
-
 def _is_scan(folder: Path) -> bool:
-    if not folder.is_dir() or folder.name.startswith("."):
-        return False
     if re.fullmatch(r"scene\d{4}_\d{2}", folder.name):
+        return folder.is_dir() or folder.is_symlink()  # a link to nowhere is a missing scan
+    return folder.is_dir() and _has_any(folder, (MESH, SEGMENTS, GROUPS))
+
+
+def _has_any(folder: Path, suffixes: Sequence[str]) -> bool:
+    """Whether a scan's folder holds one of these files; True where it may not be looked into."""
+    try:
+        return any((folder / f"{folder.name}{suffix}").exists() for suffix in suffixes)
+    except OSError:
         return True
-    return any(path.name.startswith(folder.name) for path in folder.iterdir())
-
-
-_GEOMETRY = ("name", "dataset", "split", "xyz", "rgb", "normals", "alignment")

@@ -132,24 +132,32 @@ def _parse_mesh(path: Path, data: bytes) -> Cloud:
     for channel in _CHANNELS:
         if mesh.extra[channel].dtype != np.uint8:
             raise InputError(f"{path}: {channel} is {mesh.extra[channel].dtype}; expected uchar")
-    lost = len(mesh) - int(np.isfinite(mesh.xyz).all(axis=1).sum())
+    lost = int((~(np.abs(mesh.xyz) <= _FARTHEST)).any(axis=1).sum())
     if lost:
-        raise InputError(f"{path}: {lost} of {len(mesh)} vertices are not finite")
+        raise InputError(
+            f"{path}: {lost} of {len(mesh)} vertices are not finite or over 1,000 km away"
+        )
     return mesh
 
 
 def _parse_alignment(path: Path, data: bytes) -> Float64[np.ndarray, "4 4"] | None:
     for line in data.decode("latin-1").splitlines():
-        key, _, words = line.partition("=")
+        key, equals, words = line.partition("=")
+        if line.strip() and not equals:
+            raise InputError(f"{path}: {quote(line)} is not 'key = value'; is the file cut short?")
         if key.strip() != "axisAlignment":
             continue
         try:
             matrix = np.array([float(word) for word in words.split()]).reshape(4, 4)
         except ValueError:
             matrix = np.full((4, 4), np.nan)
-        if not np.isfinite(matrix).all():
+        if not (np.abs(matrix) <= _FARTHEST).all():
             raise InputError(
                 f"{path}: axisAlignment is {quote(words.strip())}; expected 16 numbers"
+            )
+        if abs(np.linalg.det(matrix)) < 1e-6 or not np.allclose(matrix[3], [0, 0, 0, 1]):
+            raise InputError(
+                f"{path}: axisAlignment {quote(words.strip())} is not a rotation and a shift"
             )
         return matrix
     return None
@@ -199,7 +207,7 @@ def _parse_group(path: Path, at: int, entry: Any) -> Group:
             "objectId": int(object_id),
             "label": str(label),
             "segments": list(segments),
-        } if 0 <= number < _MOST_OBJECTS and 0 <= object_id < _MOST_OBJECTS:
+        } if all(type(n) is int and 0 <= n < _MOST_OBJECTS for n in (number, object_id)):
             pass
         case _:
             raise InputError(
@@ -229,4 +237,5 @@ def _write_text(path: Path, text: str) -> None:
 
 _CHANNELS: tuple[str, ...] = ("red", "green", "blue")
 _SUFFIXES = (MESH, FACTS, SEGMENTS, GROUPS)
+_FARTHEST = 1e6  # metres
 _MOST_OBJECTS = 2**15  # Pointcept stores them in 16 bits

@@ -15,6 +15,7 @@ The format, version 4, is the one that ScanNet's SensReader reads and writes
 
 import mmap
 import struct
+import warnings
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -155,7 +156,8 @@ class SensStream:
                 raise InputError(f"{where} has {len(payload)} bytes; expected {np.prod(shape)}")
             return np.frombuffer(payload, np.uint8).reshape(shape).copy()
         try:
-            image = Image.open(BytesIO(payload), formats=[self.color_format])
+            with warnings.catch_warnings(action="ignore"):  # of sizes, which are compared below
+                image = Image.open(BytesIO(payload), formats=[self.color_format])
             if image.size == (camera.width, camera.height):
                 return np.array(image.convert("RGB"))
         except Exception as error:  # Pillow's decoders raise whatever they stumble over
@@ -281,13 +283,11 @@ def export_frames(stream: SensStream, folder: Path, every: int) -> int:
     suffix = "jpg" if stream.color_format == "jpeg" else "png"
     for index in frames:
         color = stream.color(index)  # decoded even to be copied, so that no damage spreads
+        stored = stream.color_bytes(index) if stream.color_format != "raw" else _png(color)
         with replacing(folder / "color" / f"{index}.{suffix}") as temporary:
-            if stream.color_format == "raw":
-                Image.fromarray(color).save(temporary)
-            else:
-                temporary.write_bytes(stream.color_bytes(index))
+            temporary.write_bytes(stored)
         with replacing(folder / "depth" / f"{index}.png") as temporary:
-            Image.fromarray(stream.raw_depth(index)).save(temporary)
+            temporary.write_bytes(_png(stream.raw_depth(index)))
         _write_matrix(folder / "pose" / f"{index}.txt", stream.pose(index))
     return len(frames)
 
@@ -380,6 +380,13 @@ def _to_units(depth: Float32[np.ndarray, "h w"], shift: float) -> UInt16[np.ndar
     with np.errstate(over="ignore", invalid="ignore"):
         units = np.rint(depth * np.float32(shift))
         return np.where((units > 0) & (units <= 65535), units, 0).astype(np.uint16)
+
+
+def _png(image: np.ndarray) -> bytes:
+    """In memory first: a write that a full disk cuts short passes unseen in Pillow."""
+    encoded = BytesIO()
+    Image.fromarray(image).save(encoded, "png")
+    return encoded.getvalue()
 
 
 def _write_matrix(path: Path, matrix: Float64[np.ndarray, "4 4"]) -> None:

@@ -40,7 +40,7 @@ def outcomes(
         running = [pool.submit(function, *job) for job in jobs]
         for done in as_completed(running):
             yield done.result()
-    except BrokenProcessPool:
+    except (BrokenProcessPool, EOFError):
         raise InputError(
             "a worker was killed, perhaps for want of memory; run again with fewer --workers"
         ) from None

@@ -84,30 +84,33 @@ def to_float32(values: Num[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape
         return values.astype(np.float32)
 
 
-def read_bytes(path: Path) -> bytes:
-    """All bytes of a file.
+def read_bytes(path: Path, expected: str = "a scan file") -> bytes:
+    """All bytes of a file; `expected` says in messages what it should be.
 
     Raises:
         InputError: there is no such file, it is a folder, empty, or cannot be read.
     """
-    require_file(path)
+    require_file(path, expected)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if not data:
-        raise InputError(f"{path}: the file is empty; expected a scan")
+        raise InputError(f"{path}: the file is empty; expected {expected}")
     return data
 
 
-def require_file(path: Path) -> None:
+def require_file(path: Path, expected: str = "a scan file") -> None:
     """Raise InputError unless `path` is a regular file."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected a scan file")
-    if not path.exists():
-        raise InputError(f"{path}: no such file; expected a scan file")
-    if not path.is_file():
-        raise InputError(f"{path}: not a regular file; expected a scan file")
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; expected {expected}")
+        if not path.exists():
+            raise InputError(f"{path}: no such file; expected {expected}")
+        if not path.is_file():
+            raise InputError(f"{path}: not a regular file; expected {expected}")
+    except OSError as error:  # a folder on the way that may not be entered
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def parse_count(path: Path, word: str, what: str) -> int:

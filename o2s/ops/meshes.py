@@ -1,7 +1,7 @@
 """Vertices and faces of a mesh, as NumPy arrays: normals, and the extents of groups of vertices."""
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Float32, Float64, Int32
 
 from o2s.ops.kernels import compiled
 
@@ -32,6 +32,14 @@ def group_extents(
     high = np.full((groups, 3), -np.inf, points.dtype)
     _grow(np.ascontiguousarray(points), group, low, high)
     return low, high
+
+
+def boxes_of(
+    low: Float[np.ndarray, "R 3"], high: Float[np.ndarray, "R 3"]
+) -> Float64[np.ndarray, "R 6"]:
+    """Centre and size of extents, computed in their own type; NaN and -inf of groups of nothing."""
+    with np.errstate(invalid="ignore"):
+        return np.concatenate([(low + high) / 2, high - low], axis=1).astype(np.float64)
 
 
 @compiled

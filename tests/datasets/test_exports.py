@@ -29,7 +29,7 @@ def table_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def parsed_of(raw: RawScan, table_path: Path) -> Parsed:
     scan, notes = label_scan(raw, read_label_table(table_path), split="train")
-    return Parsed(scan, raw.faces, notes)
+    return Parsed(scan, raw.faces, notes, groups=len(raw.groups or ()))
 
 
 @pytest.fixture(scope="module")

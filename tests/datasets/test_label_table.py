@@ -59,9 +59,10 @@ def test_the_official_list_of_200_beside_the_table_wins_and_is_never_run(tmp_pat
     assert table.scannet200 == (2, 5, 7)
     assert table.scannet200_names == ("chair", "office chair", "cabinet")
     assert table.checksum != before.checksum
-    official.write_text("VALID_CLASS_IDS_200 = open('x')\n")
-    with pytest.raises(InputError, match=r"scannet200_constants\.py: no VALID_CLASS_IDS_200"):
-        read_label_table(path)
+    for broken in ("open('x')", "(2, 2)", "(2, 'x')", "()"):
+        official.write_text(f"VALID_CLASS_IDS_200 = {broken}\n")
+        with pytest.raises(InputError, match=r"scannet200_constants\.py: no VALID_CLASS_IDS_200"):
+            read_label_table(path)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,9 @@ def test_the_official_list_of_200_beside_the_table_wins_and_is_never_run(tmp_pat
         ("id\traw_category\tnyu40id\n1\twall\tone\n", "line 2: nyu40id is 'one'"),
         ("id\traw_category\tnyu40id\n1\twall\t1\n\tfloor\t2\n", "line 3: id is ''"),
         ("id\traw_category\tnyu40id\n1\twall\t41\n", "line 2: nyu40id is 41; expected 0 to 40"),
+        ("id\traw_category\tnyu40id\n-1\twall\t1\n", "line 2: id is -1; expected 0 to 2147483647"),
+        ("id\traw_category\tnyu40id\n9999999999\twall\t1\n", "line 2: id is 9999999999"),
+        ('id\traw_category\tnyu40id\n1\t"' + "x" * 200_000, "not a table"),
         ("", "the file is empty"),
     ],
 )
@@ -87,7 +91,9 @@ def test_a_broken_table_is_one_line(tmp_path: Path, text: str, expected: str) ->
 def test_splits_are_found_where_people_keep_them(tmp_path: Path) -> None:
     place = tmp_path / "Tasks" / "Benchmark"
     place.mkdir(parents=True)
-    (place / "scannetv2_train.txt").write_text("scene0001_00\r\nscene0000_00\n\nscene0001_00\n")
+    (place / "scannetv2_train.txt").write_text(
+        "\ufeffscene0001_00\r\nscene0000_00\n\nscene0001_00\n"
+    )
     assert find_splits([tmp_path / "none", tmp_path]) == {"train": place / "scannetv2_train.txt"}
     assert read_split(place / "scannetv2_train.txt") == ["scene0001_00", "scene0000_00"]
     assert find_file([tmp_path], "labels.tsv") is None

@@ -167,7 +167,76 @@ def test_broken_scans_are_named_and_the_others_finished(
     (raw / "scannetv2_train.txt").write_text("\n".join(TRAIN))
     report = prepare(ScanNet(raw, "train"), out, workers=workers)
     assert (report.done, report.kept, report.failed) == (2, 3, {})
-    assert not (out / "failed.json").exists()
+    assert [f["scan"] for f in json.loads((out / "failed.json").read_text())] == ["scene0555_00"]
+    assert not prepare(ScanNet(raw), out, workers=workers).failed
+    assert not (out / "failed.json").exists(), "all scans that there are were asked for"
+
+
+def test_failures_and_stale_scans_of_other_splits_are_remembered(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(ScanNet(raw), out)
+    mesh = raw / "scans" / TRAIN[1] / f"{TRAIN[1]}_vh_clean_2.ply"
+    mesh.write_bytes(mesh.read_bytes()[:500])
+    prepare(ScanNet(raw, "train"), out)
+    for split in ("val", "test"):
+        assert prepare(ScanNet(raw, split), out).kept == 1
+        assert [f["scan"] for f in json.loads((out / "failed.json").read_text())] == [TRAIN[1]]
+        assert TRAIN[1] not in [s["name"] for s in read_index(out)["scans"]]
+
+
+def test_a_scan_that_changes_its_split_is_in_one_split_only(raw: Path, tmp_path: Path) -> None:
+    extras = [Export("pointcept"), Export("mmdet3d")]
+    prepare(ScanNet(raw), tmp_path / "out", extras=extras)
+    (raw / "scannetv2_val.txt").write_text(f"{TRAIN[0]}\nscene0010_00\n")
+    (raw / "scannetv2_train.txt").write_text("\n".join(TRAIN[1:]))
+    prepare(ScanNet(raw), tmp_path / "out", extras=extras)
+    prepare(ScanNet(raw), tmp_path / "fresh", extras=extras)
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 1, "scans": []}', '{"version": 0}'])
+def test_a_damaged_index_is_made_again(original: Path, tmp_path: Path, text: str) -> None:
+    prepare(ScanNet(original), tmp_path)
+    whole = contents(tmp_path)
+    (tmp_path / "index.json").write_text(text)
+    with pytest.raises(InputError, match="not an index of version 1; run `o2s prepare` again"):
+        read_index(tmp_path)
+    (tmp_path / "failed.json").write_text("{")
+    assert prepare(ScanNet(original), tmp_path).kept == 7
+    assert contents(tmp_path) == whole
+
+
+def test_damaged_settings_of_an_extra_are_one_line(original: Path, tmp_path: Path) -> None:
+    prepare(ScanNet(original), tmp_path, extras=[Export("votenet")])
+    (tmp_path / "votenet" / "settings.json").write_text("{")
+    with pytest.raises(InputError, match="was written with null, not"):
+        prepare(ScanNet(original), tmp_path, extras=[Export("votenet")])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX alone")
+def test_names_that_cannot_be_written_fail_their_scan_alone(raw: Path, tmp_path: Path) -> None:
+    for odd in (b"scan\xff", b"two\nlines"):
+        folder = os.fsencode(raw / "scans") + b"/" + odd
+        os.mkdir(folder)
+        with open(folder + b"/" + odd + b"_vh_clean_2.ply", "wb"):
+            pass
+    report = prepare(ScanNet(raw), tmp_path / "out")
+    assert report.done == 7
+    assert len(report.failed) == 2
+    assert all("rename the scan" in line and line.isascii() for line in report.failed.values())
+    assert not any("\n" in line for line in report.failed.values())
+    assert len(json.loads((tmp_path / "out" / "failed.json").read_text())) == 2
+
+
+@pytest.mark.parametrize("alignment", ["1e30 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "0 " * 16])
+def test_an_alignment_that_ruins_coordinates_fails(
+    raw: Path, tmp_path: Path, alignment: str
+) -> None:
+    facts = raw / "scans" / TRAIN[2] / f"{TRAIN[2]}.txt"
+    facts.write_text(f"axisAlignment = {alignment}\n")
+    report = prepare(ScanNet(raw), tmp_path / "out", extras=[Export("votenet")])
+    assert set(report.failed) == {TRAIN[2]}
+    assert report.failed[TRAIN[2]].startswith(f"{facts}: axisAlignment")
 
 
 def test_splits_add_up_in_one_index(original: Path, tmp_path: Path) -> None:

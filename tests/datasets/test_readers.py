@@ -132,9 +132,12 @@ def test_samples_depend_on_seed_epoch_and_name_alone(folder: Path) -> None:
     assert equal(data[2], again[2])
 
 
-def test_points_are_drawn_without_repetition(folder: Path) -> None:
-    sample = scenes(folder, points=700)[0]
+def test_points_are_drawn_at_random_without_repetition(folder: Path) -> None:
+    data = scenes(folder, points=700)
+    sample = data[0]
     assert len(sample.vertices.unique()) == 700
+    assert sample.vertices.float().mean() == pytest.approx(len(data.scan(0)) / 2, rel=0.1)
+    assert (sample.vertices.diff() < 0).float().mean() == pytest.approx(0.5, abs=0.1)
     everything = scenes(folder, points=10**6)[0]
     assert sorted(everything.vertices.tolist()) == list(range(len(scenes(folder).scan(0))))
 
@@ -168,6 +171,20 @@ def test_a_batch_is_its_samples_and_padding(folder: Path, workers: int) -> None:
     assert batch.to("cpu").points.shape == batch.points.shape
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_epochs_reach_the_workers(folder: Path, persistent: bool) -> None:
+    data = scenes(folder, points=200, augment=Augmentation())
+    loader = DataLoader(
+        data, batch_size=4, collate_fn=collate, num_workers=1, persistent_workers=persistent
+    )
+    found = []
+    for epoch in (0, 1, 0):
+        data.set_epoch(epoch)
+        found += [batch.points for batch in loader]
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], found[1])
+
+
 def test_colours_are_batched_only_if_all_scans_have_them(folder: Path) -> None:
     a, b = scenes(folder)[0], scenes(folder)[1]
     assert collate([a, replace(b, colors=None)]).colors is None
@@ -185,6 +202,8 @@ def test_what_is_not_there_is_one_line(folder: Path, tmp_path: Path) -> None:
         PreparedScenes(folder, classes="coco")
     with pytest.raises(ValueError, match="points is 0"):
         PreparedScenes(folder, points=0)
+    with pytest.raises(ValueError, match="seed is -1"):
+        PreparedScenes(folder, seed=-1)
     for broken, expected in (({"flip": 2.0}, "flip is 2"), ({"dropout": 1.0}, "less than 1")):
         with pytest.raises(ValueError, match=expected):
             Augmentation(**broken)

@@ -69,9 +69,11 @@ def test_the_given_angle_is_undone_about_the_middle(raw: Path, tmp_path: Path) -
     assert scan.aligned_xyz == pytest.approx(expected, abs=1e-4)
     other = prepared(raw, tmp_path / "out", "Area_5_hallway_6")
     assert np.array_equal(other.alignment, np.eye(4))
-    angles.write_text("office_1 right\n")
-    with_error = prepare(S3DIS(raw), tmp_path / "out").failed
-    assert with_error["Area_1_office_1"].endswith("angle of office_1 is 'right'; expected degrees")
+    for wrong in ("right", "nan"):
+        angles.write_text(f"office_1 {wrong}\n")
+        failed = prepare(S3DIS(raw), tmp_path / "out").failed
+        expected = f"{angles}: the angle of office_1 is '{wrong}'; expected degrees"
+        assert failed == {"Area_1_office_1": expected}, "rooms of other areas are not concerned"
 
 
 def test_a_stray_control_character_parts_words(raw: Path, tmp_path: Path) -> None:
@@ -93,6 +95,7 @@ def test_a_stray_control_character_parts_words(raw: Path, tmp_path: Path) -> Non
         ("1 2 3 4 5\n", "line 1 holds 5 numbers; expected 6"),
         ("1 2 3 4 5 6\n1 2 3 4 5 x\n", "line 2 holds 'x'; expected a number"),
         ("nan 2 3 4 5 6\n", "not finite"),
+        ("1e39 2 3 4 5 6\n", "not finite or beyond 1,000,000"),
         ("\n", "no points; expected lines of x y z red green blue"),
     ],
 )

@@ -178,7 +178,10 @@ def test_what_is_annotated(tmp_path: Path) -> None:
     "split, expected",
     [
         ("train", "no scannetv2_train.txt in it; --split wants it"),
-        ("nowhere.txt", "nowhere.txt: no such file"),
+        (
+            "nowhere.txt",
+            "--split is 'nowhere.txt'; expected train, val, test or a file of scan ids",
+        ),
         ("val", "no scans of split val in it"),
     ],
 )

@@ -44,11 +44,12 @@ def test_a_test_scan_has_no_annotation(tmp_path: Path) -> None:
     "line", ["axisAlignment = {}", "axisAlignment={}  \r", "  axisAlignment =  {}\nx = 1"]
 )
 def test_the_alignment_is_read_row_by_row(folder: Path, line: str) -> None:
-    numbers = " ".join(map(str, range(16)))
+    rows = [[0, -1, 0, 3], [1, 0, 0, -2.5], [0, 0, 1, 0.125], [0, 0, 0, 1]]
+    numbers = " ".join(str(number) for row in rows for number in row)
     (folder / f"{NAME}.txt").write_text(f"appVersionId = 2\n{line.format(numbers)}\n")
     alignment = read_raw_scan(folder).alignment
     assert alignment is not None
-    assert alignment.tolist() == np.arange(16.0).reshape(4, 4).tolist()
+    assert alignment.tolist() == rows
 
 
 def edit(suffix: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
@@ -110,6 +111,14 @@ def not_finite(folder: Path) -> None:
         (rewrite(SEGMENTS, '{"segIndices": 3}'), SEGMENTS, "no list 'segIndices'"),
         (rewrite(".txt", "axisAlignment = 1 2 3\n"), ".txt", "'1 2 3'; expected 16 numbers"),
         (rewrite(".txt", "axisAlignment = " + "nan " * 16), ".txt", "expected 16 numbers"),
+        (rewrite(".txt", "axisAlignment = " + "0 " * 16), ".txt", "not a rotation and a shift"),
+        (
+            rewrite(".txt", "axisAlignment = " + "1 0 0 0 0 1 0 0 0 0 1 0 5 5 5 5"),
+            ".txt",
+            "not a r",
+        ),
+        (rewrite(".txt", "axisAl"), ".txt", "'axisAl' is not 'key = value'; is the file cut short"),
+        (groups(lambda g: g[0].update(id=True)), GROUPS, "expected id and objectId from 0"),
         (not_finite, MESH, "1 of .* vertices are not finite"),
         (segments(lambda ids: ids.append(0)), SEGMENTS, r"\d+ segment ids for \d+ vertices"),
         (segments(lambda ids: ids.pop()), SEGMENTS, r"\d+ segment ids for \d+ vertices"),
