@@ -16,7 +16,9 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from o2s.cli_instruct import EXAMPLE, instruct
 from o2s.cli_prepare import prepare
+from o2s.cli_rooms import rooms
 from o2s.errors import InputError
 from o2s.files import write_json
 from o2s.loading import (
@@ -74,6 +76,10 @@ app = typer.Typer(
 )
 
 app.add_typer(prepare, name="prepare")
+app.command(epilog="Example: o2s rooms --furniture sweethome3d-furniture --scenes 20 --out rooms")(
+    rooms
+)
+app.command(epilog=EXAMPLE)(instruct)
 
 
 @app.command(epilog="Example: o2s ask room.ply 'How many chairs are there?'")

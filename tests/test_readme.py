@@ -1,4 +1,4 @@
-"""The README's Python and its commands run as printed, on the bundled scan and made-up scans."""
+"""The README's Python and its commands run as printed, on the bundled scan and made-up data."""
 
 import os
 import re
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rooms_library import write_rooms_library
 from scannet_fake import write_download
 
 from o2s.io import bundled_scan
@@ -16,7 +17,11 @@ from o2s.io import bundled_scan
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 SHELL = re.findall(r"```(?:sh|console)\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [line.removeprefix("$ ") for line in "\n".join(SHELL).splitlines() if "o2s " in line[:6]]
+SCRIPTS = [
+    [line.removeprefix("$ ") for line in block.splitlines() if "o2s " in line[:6]]
+    for block in SHELL
+]
+SCRIPTS = [commands for commands in SCRIPTS if commands]
 
 
 @pytest.fixture
@@ -24,6 +29,7 @@ def folder(tmp_path: Path) -> Path:
     shutil.copy(bundled_scan(), tmp_path / "scan.ply")
     splits = {"train": ["scene0000_00"], "val": ["scene0001_00"], "test": ["scene0700_00"]}
     write_download(tmp_path / "ScanNet", splits)
+    write_rooms_library(tmp_path / "furniture")
     return tmp_path
 
 
@@ -43,13 +49,14 @@ def test_python_runs(block: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command_runs(command: str, folder: Path) -> None:
-    program, *arguments = shlex.split(command)
-    assert program == "o2s"
-    assert run([sys.executable, "-m", "o2s.cli", *arguments], folder)
+@pytest.mark.parametrize("commands", SCRIPTS, ids=lambda commands: commands[0])
+def test_commands_run(commands: list[str], folder: Path) -> None:
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "o2s"
+        assert run([sys.executable, "-m", "o2s.cli", *arguments], folder)
 
 
 def test_the_readme_has_commands_and_python() -> None:
-    assert len(COMMANDS) >= 6
+    assert sum(map(len, SCRIPTS)) >= 10
     assert len(BLOCKS) == 3

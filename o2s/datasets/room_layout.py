@@ -1,0 +1,401 @@
+"""Furnished rooms, laid out: a floor, walls, and furniture that stands where people put it.
+
+`lay_out` follows a recipe step by step. A piece is placed only where its box overlaps no other,
+lies within the walls, and leaves the floor before doors free; otherwise it is left out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from o2s.datasets.furniture import FurnitureLibrary, Piece, PieceMesh
+from o2s.datasets.room_recipes import RECIPES, Step
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A piece in its place: the middle of its underside in metres, the direction of its front in
+    radians about z from +x, and the number of the placement that it stands on, if any."""
+
+    piece: Piece
+    position: tuple[float, float, float]
+    heading: float
+    on: int | None = None
+
+
+@dataclass(frozen=True)
+class RoomPlan:
+    """A room: its kind, floor polygon [K, 2] (counter-clockwise, metres), height, and furniture."""
+
+    kind: str
+    floor: Float64[np.ndarray, "K 2"]
+    height: float
+    placements: tuple[Placement, ...]
+
+
+def lay_out(library: FurnitureLibrary, split: str, rng: np.random.Generator) -> RoomPlan:
+    """A random room with furniture of one split of the library."""
+    kind = str(rng.choice(list(RECIPES)))
+    recipe = RECIPES[kind]
+    area = rng.uniform(*recipe.area)
+    builder = _Builder(library, split, rng, _floor(rng, area), float(rng.uniform(2.4, 3.0)))
+    for step in recipe.steps:
+        if rng.random() < step.chance:
+            builder.take(step)
+    return RoomPlan(kind, builder.floor, builder.height, tuple(builder.placements))
+
+
+def placed_vertices(mesh: PieceMesh, placement: Placement) -> Float64[np.ndarray, "V 3"]:
+    """The vertices of a piece's mesh, turned and moved to its place."""
+    angle = placement.heading + np.pi / 2  # the front of a mesh lies towards -y
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    return mesh.vertices.astype(np.float64) @ turn.T + placement.position
+
+
+def contains(floor: Float64[np.ndarray, "K 2"], point: Float64[np.ndarray, "2"]) -> bool:
+    """Whether a point lies within a polygon, by counting the edges that a ray along x crosses."""
+    (x0, y0), (x1, y1) = floor.T, np.roll(floor, -1, axis=0).T
+    crosses = (y0 > point[1]) != (y1 > point[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = x0 + (point[1] - y0) / (y1 - y0) * (x1 - x0)
+    return bool((crosses & (at > point[0])).sum() % 2)
+
+
+@dataclass(frozen=True)
+class _Solid:
+    """An upright box: middle, half width and half depth, direction of the front, z range."""
+
+    x: float
+    y: float
+    half: tuple[float, float]
+    heading: float
+    low: float
+    high: float
+
+    @property
+    def axes(self) -> Float64[np.ndarray, "2 2"]:
+        """Unit vectors along the width and along the front."""
+        cos, sin = np.cos(self.heading), np.sin(self.heading)
+        return np.array([[-sin, cos], [cos, sin]])
+
+    @property
+    def corners(self) -> Float64[np.ndarray, "4 2"]:
+        signs = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]])
+        return np.array([self.x, self.y]) + (signs * self.half) @ self.axes
+
+    def overlaps(self, other: "_Solid") -> bool:
+        """By separating axes; boxes that only touch do not overlap."""
+        if self.low >= other.high - _TOUCH or other.low >= self.high - _TOUCH:
+            return False
+        mine, theirs = self.corners, other.corners
+        for axis in (*self.axes, *other.axes):
+            a, b = mine @ axis, theirs @ axis
+            if a.max() <= b.min() + _TOUCH or b.max() <= a.min() + _TOUCH:
+                return False
+        return True
+
+
+class _Builder:
+    """A room as it fills up."""
+
+    def __init__(
+        self,
+        library: FurnitureLibrary,
+        split: str,
+        rng: np.random.Generator,
+        floor: Float64[np.ndarray, "K 2"],
+        height: float,
+    ) -> None:
+        self.library, self.split, self.rng = library, split, rng
+        self.floor, self.height = floor, height
+        self.placements: list[Placement] = []
+        self.solids: list[_Solid] = []
+        self.kept_free: list[_Solid] = []
+        self.row: tuple[int, float] | None = None  # the wall of a row, and how far it has come
+
+    def take(self, step: Step) -> None:
+        """Place what a step asks for, as far as there is room."""
+        wanted = int(self.rng.integers(step.count[0], step.count[1] + 1))
+        for _ in range(wanted):
+            labels = list(step.labels)
+            if step.how in ("on", "corner"):
+                self.rng.shuffle(labels)  # any of them; elsewhere the first is the usual one
+            for label in labels:
+                if self._try_label(step, label):
+                    break
+
+    def _try_label(self, step: Step, label: str) -> bool:
+        pieces = [
+            piece
+            for piece in self.library.of_class(label, self.split)
+            if step.height[0] <= piece.size[2] <= step.height[1]
+        ]
+        if not pieces:
+            return False
+        for _ in range(_TRIES):
+            piece = pieces[int(self.rng.integers(len(pieces)))]
+            for placement in self._proposals(step, piece):
+                if self._fits(step, placement):
+                    self._add(step, placement)
+                    return True
+        return False
+
+    def _proposals(self, step: Step, piece: Piece) -> Iterator[Placement]:
+        """Places for a piece, the better ones first."""
+        anchors = [i for i, p in enumerate(self.placements) if p.piece.label in step.anchor]
+        self.rng.shuffle(anchors)
+        match step.how:
+            case "door" | "window" | "on wall" | "at wall":
+                yield from self._at_walls(step, piece, anchors)
+            case "row":
+                yield from self._in_row(piece)
+            case "corner":
+                yield from self._in_corners(piece)
+            case "middle":
+                low, high = self.floor.min(axis=0), self.floor.max(axis=0)
+                x, y = self.rng.uniform(low + 0.9, np.maximum(high - 0.9, low + 0.91))
+                heading = self.rng.integers(4) * np.pi / 2 + self.rng.normal(0, 0.05)
+                yield Placement(piece, (x, y, 0.0), float(heading))
+            case "at window":
+                for window in self._of("window"):
+                    x, y = self._along(
+                        window, 0.0, window.piece.size[1] / 2 + piece.size[1] / 2 + 0.03
+                    )
+                    top = window.position[2] + window.piece.size[2] + 0.15
+                    yield Placement(piece, (x, y, max(0.0, top - piece.size[2])), window.heading)
+            case "under":
+                for i in anchors:
+                    x, y, _ = self.placements[i].position
+                    yield Placement(piece, (x, y, 0.0), self.placements[i].heading)
+            case "opposite":
+                for i in anchors:
+                    yield from self._opposite(piece, self.placements[i])
+            case "on":
+                for i in anchors:
+                    yield from self._on_top(piece, i)
+            case "beside" | "before" | "around":
+                for i in anchors:
+                    yield from self._near(step.how, piece, self.placements[i])
+
+    def _walls(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Start, end and inward direction of each wall, in random order."""
+        starts, ends = self.floor, np.roll(self.floor, -1, axis=0)
+        for i in self.rng.permutation(len(starts)):
+            along = ends[i] - starts[i]
+            inward = np.array([-along[1], along[0]]) / np.linalg.norm(along)
+            yield starts[i], ends[i], inward
+
+    def _at_walls(self, step: Step, piece: Piece, anchors: list[int]) -> Iterator[Placement]:
+        width, depth, height = piece.size
+        for start, end, inward in self._walls():
+            length = np.linalg.norm(end - start)
+            if length < width + 0.1:
+                continue
+            share = self.rng.uniform(width / 2 + 0.03, length - width / 2 - 0.03) / length
+            point = start + (end - start) * share
+            heading = float(np.arctan2(inward[1], inward[0]))
+            gap, z = float(self.rng.uniform(0.0, 0.04)), 0.0
+            if step.how == "window":
+                z = max(min(piece.elevation or 0.9, self.height - height - 0.2), 0.05)
+            elif step.how == "on wall":
+                z = float(self.rng.uniform(1.35, 1.75)) - height / 2
+                z = float(np.clip(z, 0.3, max(self.height - height - 0.1, 0.3)))
+            gap = 0.0 if step.how in ("door", "window", "on wall") else gap
+            x, y = point + inward * (depth / 2 + gap)
+            yield Placement(piece, (x, y, z), heading)
+        for i in anchors:  # a mirror above the sink, on the wall behind it
+            anchor = self.placements[i]
+            x, y = self._along(anchor, 0.0, -(anchor.piece.size[1] - depth) / 2)
+            yield Placement(piece, (x, y, anchor.piece.size[2] + 0.15), anchor.heading)
+
+    def _in_row(self, piece: Piece) -> Iterator[Placement]:
+        width, depth, _ = piece.size
+        walls = list(zip(self.floor, np.roll(self.floor, -1, axis=0), strict=True))
+        if self.row is None:
+            wall = int(np.argmax([np.linalg.norm(b - a) for a, b in walls]))
+            self.row = (wall, 0.05)
+        wall, reached = self.row
+        start, end = walls[wall]
+        length = float(np.linalg.norm(end - start))
+        along = (end - start) / length
+        inward = np.array([-along[1], along[0]])
+        heading = float(np.arctan2(inward[1], inward[0]))
+        for at in np.arange(reached, length - width, 0.1):
+            x, y = start + along * (at + width / 2) + inward * (depth / 2 + 0.01)
+            yield Placement(piece, (x, y, 0.0), heading)
+
+    def _in_corners(self, piece: Piece) -> Iterator[Placement]:
+        before, after = np.roll(self.floor, 1, axis=0), np.roll(self.floor, -1, axis=0)
+        for i in self.rng.permutation(len(self.floor)):
+            corner = self.floor[i]
+            along = [
+                (other - corner) / np.linalg.norm(other - corner) for other in (before[i], after[i])
+            ]
+            reach = max(piece.size[:2]) / 2 + self.rng.uniform(0.05, 0.4, 2)
+            x, y = corner + along[0] * reach[0] + along[1] * reach[1]
+            inward = along[0] + along[1]
+            yield Placement(piece, (x, y, 0.0), float(np.arctan2(inward[1], inward[0])))
+
+    def _opposite(self, piece: Piece, anchor: Placement) -> Iterator[Placement]:
+        """At the wall that the anchor's front looks at."""
+        ahead = np.array([np.cos(anchor.heading), np.sin(anchor.heading)])
+        for start, end, inward in self._walls():
+            if inward @ ahead > -0.9:
+                continue
+            wall = (end - start) / np.linalg.norm(end - start)
+            point = start + wall * ((np.array(anchor.position[:2]) - start) @ wall)
+            x, y = point + inward * (piece.size[1] / 2 + 0.02) + wall * self.rng.normal(0, 0.2)
+            yield Placement(piece, (x, y, 0.0), float(np.arctan2(inward[1], inward[0])))
+
+    def _near(self, how: str, piece: Piece, anchor: Placement) -> Iterator[Placement]:
+        (width, depth, _), (own_width, own_depth, _) = anchor.piece.size, piece.size
+        rng = self.rng
+        if how == "beside":
+            for side in rng.permutation([-1, 1]):
+                sideways = side * ((width + own_width) / 2 + rng.uniform(0.03, 0.1))
+                x, y = self._along(anchor, sideways, -(depth - own_depth) / 2)
+                yield Placement(piece, (x, y, 0.0), anchor.heading)
+        elif how == "before":
+            table = piece.label in ("table", "rug")
+            gap = rng.uniform(0.3, 0.5) if table else rng.uniform(0.02, 0.2)
+            x, y = self._along(anchor, rng.normal(0, 0.05), (depth + own_depth) / 2 + gap)
+            heading = anchor.heading + np.pi + (0.0 if table else rng.normal(0, 0.2))
+            yield Placement(piece, (x, y, 0.0), float(heading))
+        else:
+            for side in rng.permutation(4):
+                long, across = (width, depth) if side % 2 == 0 else (depth, width)
+                reach = across / 2 + own_depth / 2 + rng.uniform(0.03, 0.15)
+                places = max(1, int(long // max(0.6, own_width)))
+                for slot in rng.permutation(places):
+                    shift = (slot + 0.5) / places * long - long / 2
+                    turned = side * np.pi / 2
+                    forward = np.array([np.cos(turned), np.sin(turned)]) * reach
+                    aside = np.array([-np.sin(turned), np.cos(turned)]) * shift
+                    x, y = self._along(anchor, *(forward + aside)[::-1])
+                    heading = anchor.heading + turned + np.pi + rng.normal(0, 0.15)
+                    yield Placement(piece, (x, y, 0.0), float(heading))
+
+    def _on_top(self, piece: Piece, anchor: int) -> Iterator[Placement]:
+        below = self.placements[anchor]
+        (width, depth, _), (own_width, own_depth, _) = below.piece.size, piece.size
+        if own_width > width or own_depth > depth:
+            return
+        free = np.array([(width - own_width) / 2, (depth - own_depth) / 2])
+        sideways, forward = self.rng.uniform(-free, free)
+        if piece.label in ("television", "monitor", "laptop"):
+            sideways, forward = sideways / 3, min(0.0, forward)
+        x, y = self._along(below, sideways, forward)
+        mesh = self.library.load(below.piece)
+        height = _surface_height(mesh, sideways, forward, min(own_width, own_depth) / 3)
+        if height is not None and height > 0.25:
+            heading = below.heading + self.rng.normal(0, 0.1)
+            z = below.position[2] + height + 0.002
+            yield Placement(piece, (x, y, z), float(heading), on=anchor)
+
+    def _along(self, placement: Placement, sideways: float, forward: float) -> np.ndarray:
+        """A point seen from a placed piece: metres to its left and to its front."""
+        ahead = np.array([np.cos(placement.heading), np.sin(placement.heading)])
+        left = np.array([-ahead[1], ahead[0]])
+        return np.array(placement.position[:2]) + left * sideways + ahead * forward
+
+    def _of(self, label: str) -> list[Placement]:
+        return [p for p in self.placements if p.piece.label == label]
+
+    def _fits(self, step: Step, placement: Placement) -> bool:
+        solid = _solid(placement)
+        if solid.high > self.height or not _inside(self.floor, _solid(placement, shrink=0.01)):
+            return False
+        if step.how == "under":
+            return True
+        others = (
+            self.solids
+            if placement.on is None
+            else [s for i, s in enumerate(self.solids) if i != placement.on]
+        )
+        if any(solid.overlaps(other) for other in others):
+            return False
+        return step.how in _WHERE_NO_ONE_WALKS or not any(
+            solid.overlaps(free) for free in self.kept_free
+        )
+
+    def _add(self, step: Step, placement: Placement) -> None:
+        solid = _solid(placement)
+        if step.how == "under":  # lies flat; others may stand on it
+            solid = _Solid(0.0, 0.0, (0.0, 0.0), 0.0, -1.0, -1.0)
+        self.placements.append(placement)
+        self.solids.append(solid)
+        width, depth, _ = placement.piece.size
+        clearance = _CLEARANCES.get(placement.piece.label)
+        if clearance and step.how != "on":
+            x, y = self._along(placement, 0.0, (depth + clearance) / 2)
+            half = (width / 2, clearance / 2)
+            self.kept_free.append(_Solid(x, y, half, placement.heading, 0.0, 2.0))
+        if step.how == "row" and self.row is not None:
+            start = self.floor[self.row[0]]
+            reached = np.linalg.norm(np.array(placement.position[:2]) - start) + width / 2
+            self.row = (self.row[0], float(reached) - 0.05)
+
+
+def _solid(placement: Placement, shrink: float = 0.0) -> _Solid:
+    (x, y, z), (width, depth, height) = placement.position, placement.piece.size
+    half = (max(width / 2 - shrink, 0.01), max(depth / 2 - shrink, 0.01))
+    return _Solid(x, y, half, placement.heading, z, z + height)
+
+
+def _inside(floor: Float64[np.ndarray, "K 2"], solid: _Solid) -> bool:
+    """Whether a box lies within the walls: its corners in, and no corner of the floor within it."""
+    if not all(contains(floor, corner) for corner in solid.corners):
+        return False
+    local = np.abs((floor - [solid.x, solid.y]) @ solid.axes.T)
+    return not (local < solid.half).all(axis=1).any()
+
+
+def _surface_height(mesh: PieceMesh, left: float, forward: float, radius: float) -> float | None:
+    """How high a piece's surface is around a point; None where it is not flat there."""
+    heights = []
+    for dx, dy in ((0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
+        # seen from the mesh, whose front is -y and whose left is therefore +x
+        height = _top(mesh, left + dx * radius, -(forward + dy * radius))
+        if height is None:
+            return None
+        heights.append(height)
+    return max(heights) if max(heights) - min(heights) < 0.02 else None
+
+
+def _top(mesh: PieceMesh, x: float, y: float) -> float | None:
+    """The highest point of a mesh above a point of the floor."""
+    a, b, c = (mesh.vertices[mesh.faces[:, i]].astype(np.float64) for i in range(3))
+    u, v, w = b[:, :2] - a[:, :2], c[:, :2] - a[:, :2], np.array([x, y]) - a[:, :2]
+    area = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        s = (w[:, 0] * v[:, 1] - w[:, 1] * v[:, 0]) / area
+        t = (u[:, 0] * w[:, 1] - u[:, 1] * w[:, 0]) / area
+        hit = (np.abs(area) > 1e-9) & (s >= 0) & (t >= 0) & (s + t <= 1)
+        z = a[:, 2] + s * (b[:, 2] - a[:, 2]) + t * (c[:, 2] - a[:, 2])
+    return float(z[hit].max()) if hit.any() else None
+
+
+def _floor(rng: np.random.Generator, area: float) -> Float64[np.ndarray, "K 2"]:
+    """A rectangle or, of the larger floors, sometimes an L; counter-clockwise, from the origin."""
+    aspect = rng.uniform(1.0, 1.6)
+    is_l = area > 14 and rng.random() < 0.3
+    cut = rng.uniform(0.25, 0.45, 2) if is_l else np.zeros(2)
+    whole = area / (1 - cut.prod())
+    x, y = np.sqrt(whole * aspect), np.sqrt(whole / aspect)
+    if not is_l:
+        return np.array([[0, 0], [x, 0], [x, y], [0, y]])
+    inner = np.array([x * (1 - cut[0]), y * (1 - cut[1])])
+    return np.array([[0, 0], [x, 0], [x, inner[1]], inner, [inner[0], y], [0, y]])
+
+
+_TRIES = 8
+_WHERE_NO_ONE_WALKS = ("on", "on wall", "at window", "before", "around")
+_TOUCH = 0.002  # metres by which boxes may overlap: they stand on each other
+# Metres of floor before a piece that stay free, so that it can be used.
+_CLEARANCES = {
+    **{"door": 0.9, "wardrobe": 0.6, "refrigerator": 0.5, "toilet": 0.5, "sink": 0.4},
+    **{"bathtub": 0.3, "dresser": 0.3, "stove": 0.5, "desk": 0.7, "bookshelf": 0.3},
+}
