@@ -38,7 +38,7 @@ def test_from_furniture_to_instructions(capsys: pytest.CaptureFixture[str], tmp_
     code, out, err = o2s(capsys, *command)
     assert code == 0, err
     assert out == f"2 rooms made, 0 already there, in {rooms}\n"
-    assert "objects a room" in err
+    assert "train" in err, "statistics by split"
     with Image.open(sheet) as image:
         assert image.width == 800
     assert "0 rooms made, 2 already there" in o2s(capsys, *command)[1]

@@ -58,9 +58,9 @@ def scan_room(
     shell, labels, surfaces = _shell(plan, rng)
     triangles, owners = _furnished(plan, library, shell, len(labels))
     labels += [CLASSES[p.piece.label][0] for p in plan.placements]
-    blocked = np.array([_footprint(plan, library, i) for i in range(len(plan.placements))])
     on_floor = [i for i, p in enumerate(plan.placements) if p.position[2] < 1.0]
-    poses = plan_walk(rng, plan.floor, blocked[on_floor].reshape(-1, 4), plan.height, FRAMES)
+    blocked = np.array([_footprint(plan, library, i) for i in on_floor]).reshape(-1, 4)
+    poses = plan_walk(rng, plan.floor, blocked, plan.height, FRAMES)
     low, high = triangles.vertices.min(axis=0) - 0.15, triangles.vertices.max(axis=0) + 0.15
     voxel = float(np.clip(np.sqrt(surfaces / WANTED_VERTICES), 0.02, 0.04))
     fused = fuse(
@@ -188,7 +188,7 @@ def _facts(
 ) -> Iterator[RoomObject]:
     """What is known of each annotated piece; boxes are those of its annotated vertices."""
     low, high = group_extents(
-        fused.xyz - np.array([*middle, 0], np.float32), fused.owner, int(owners.max()) + 1
+        fused.xyz - np.array([*middle, 0], np.float32), fused.owner, int(triangles.owner.max()) + 1
     )
     for placement, owner in zip(plan.placements, owners.tolist(), strict=True):
         if owner not in kept:

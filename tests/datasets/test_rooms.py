@@ -1,5 +1,6 @@
 """Simulated rooms: ScanNet's layout, the same for every seed, and true to their plan."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,18 @@ from scipy.spatial import KDTree
 
 from o2s.datasets.exports import Export
 from o2s.datasets.frames import Crops, Frames
+from o2s.datasets.furniture import FurnitureLibrary
 from o2s.datasets.preparation import prepare
-from o2s.datasets.rooms import make_rooms, read_facts, room_name, room_scene, split_of
+from o2s.datasets.room_layout import lay_out
+from o2s.datasets.room_scan import scan_room
+from o2s.datasets.rooms import (
+    make_rooms,
+    read_facts,
+    room_name,
+    room_scene,
+    split_of,
+    write_language,
+)
 from o2s.datasets.scannet import ScanNet
 from o2s.errors import InputError
 from o2s.io.labelled import read_labelled
@@ -127,6 +138,20 @@ def test_more_rooms_are_added_and_other_seeds_are_not_mixed(
         InputError, match=r"rooms\.json: these rooms are of another seed \(1, not 2\)"
     ):
         make_rooms(furniture, out, rooms=1, seed=2)
+
+
+def test_a_split_without_furniture_has_empty_rooms(furniture: Path, tmp_path: Path) -> None:
+    """The library here has no val meshes; room number 8 is of val."""
+    library = FurnitureLibrary.open(furniture)
+    rng = np.random.default_rng(0)
+    plan = lay_out(library, "val", rng)
+    assert not plan.placements
+    room = scan_room(plan, library, rng, name="scene0008_00", split="val")
+    assert not room.facts.objects
+    labels = {group.label for group in room.scan.groups or ()}
+    assert {"floor", "wall"} <= labels <= {"floor", "wall", "ceiling"}
+    write_language([room.facts], tmp_path, "val", 0)
+    assert json.loads((tmp_path / "ScanRefer_filtered_val.json").read_text()) == []
 
 
 def test_splits_attribution_and_table(made: Path) -> None:
