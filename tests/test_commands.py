@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import o2s
 from rooms_fake import room
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from o2s import cli
 from o2s.io import Cloud, read_scene, write_ply, write_scene
 
 SMALL = """
@@ -42,15 +42,6 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save(path: Path, points: torch.Tensor | np.ndarray) -> Path:
     write_ply(path, Cloud(np.asarray(points, dtype=np.float64)))
     return path
-
-
-def o2s(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of one command."""
-    sys.argv = ["o2s", *map(str, arguments)]
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out, printed.err
 
 
 @pytest.mark.parametrize("command", ["ask", "caption", "detect", "encode", "demo", "weights"])

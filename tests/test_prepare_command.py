@@ -2,13 +2,11 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import o2s
 from scannet_fake import make_scan, write_download, write_stream
-
-from o2s import cli
 
 
 @pytest.fixture(scope="module")
@@ -19,17 +17,9 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return raw
 
 
-def o2s(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    sys.argv = ["o2s", "prepare", *map(str, arguments)]
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out, printed.err
-
-
 @pytest.mark.parametrize("command", ["scannet", "s3dis", "ply"])
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    code, out, _ = o2s(capsys, command, "--help")
+    code, out, _ = o2s(capsys, "prepare", command, "--help")
     assert code == 0
     assert f"Example: o2s prepare {command}" in out
 
@@ -41,7 +31,7 @@ def test_scannet_with_everything(
     options = ("--workers", 1, "--also", "votenet", "--also", "pointcept", "--split", "train")
     frames = ("--frames", "every=3", "--crops", 2)
     command = ("scannet", raw, "--out", out_folder, *options, *frames)
-    code, out, err = o2s(capsys, *command)
+    code, out, err = o2s(capsys, "prepare", *command)
     assert (code, err) == (0, "")
     assert out == f"1 prepared, 0 already there, 0 failed, in {out_folder}\n"
     for name in (
@@ -54,7 +44,7 @@ def test_scannet_with_everything(
         assert (out_folder / name).is_file(), name
     index = json.loads((out_folder / "index.json").read_text())
     assert [scan["file"] for scan in index["scans"]] == ["scene0000_00.safetensors"]
-    assert "0 prepared, 1 already there" in o2s(capsys, *command)[1]
+    assert "0 prepared, 1 already there" in o2s(capsys, "prepare", *command)[1]
 
 
 def test_failures_are_named_and_the_exit_code_is_1(
@@ -63,7 +53,7 @@ def test_failures_are_named_and_the_exit_code_is_1(
     copy = shutil.copytree(raw, tmp_path / "raw")
     segments = copy / "scans" / "scene0001_00" / "scene0001_00_vh_clean_2.0.010000.segs.json"
     segments.unlink()
-    code, out, err = o2s(capsys, "scannet", copy, "--out", tmp_path / "out")
+    code, out, err = o2s(capsys, "prepare", "scannet", copy, "--out", tmp_path / "out")
     assert code == 1
     assert err == f"o2s: {segments}: no such file; expected a scan file\n"
     assert "1 prepared, 0 already there, 1 failed" in out
@@ -88,7 +78,7 @@ def test_a_wrong_option_is_one_line(
     options: tuple[str, ...],
     expected: str,
 ) -> None:
-    code, out, err = o2s(capsys, "scannet", raw, "--out", tmp_path / "out", *options)
+    code, out, err = o2s(capsys, "prepare", "scannet", raw, "--out", tmp_path / "out", *options)
     assert (code, out) == (2, "")
     assert expected in err
     assert err.count("\n") == 1
@@ -99,7 +89,7 @@ def test_the_output_has_to_be_a_folder(
     capsys: pytest.CaptureFixture[str], raw: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    code, _, err = o2s(capsys, "scannet", raw, "--out", tmp_path / "file")
+    code, _, err = o2s(capsys, "prepare", "scannet", raw, "--out", tmp_path / "file")
     assert code == 2
     assert err == f"o2s: {tmp_path / 'file'}: is a file; expected a folder, or a new name for one\n"
     assert (tmp_path / "file").read_text() == "mine"
@@ -108,19 +98,15 @@ def test_the_output_has_to_be_a_folder(
 def test_prepared_scans_are_scans_to_the_other_commands(
     capsys: pytest.CaptureFixture[str], raw: Path, tmp_path: Path
 ) -> None:
-    o2s(capsys, "scannet", raw, "--out", tmp_path / "out")
+    o2s(capsys, "prepare", "scannet", raw, "--out", tmp_path / "out")
     scan = tmp_path / "out" / "scene0000_00.safetensors"
-    sys.argv = ["o2s", "detect", str(scan), "--json"]
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert not ended.value.code
-    assert json.loads(capsys.readouterr().out)["scan"] == str(scan)
+    code, out, _ = o2s(capsys, "detect", scan, "--json")
+    assert code == 0
+    assert json.loads(out)["scan"] == str(scan)
     before = scan.read_bytes()
-    sys.argv = ["o2s", "encode", str(scan), "--out", str(tmp_path / "out")]
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    assert "is no encoded scan and would be overwritten" in capsys.readouterr().err
+    code, _, err = o2s(capsys, "encode", scan, "--out", tmp_path / "out")
+    assert code == 2
+    assert "is no encoded scan and would be overwritten" in err
     assert scan.read_bytes() == before
 
 
@@ -129,7 +115,9 @@ def test_pointcept_needs_the_split_files(
 ) -> None:
     copy = shutil.copytree(raw, tmp_path / "raw")
     (copy / "scannetv2_val.txt").unlink()
-    code, _, err = o2s(capsys, "scannet", copy, "--out", tmp_path / "out", "--also", "pointcept")
+    code, _, err = o2s(
+        capsys, "prepare", "scannet", copy, "--out", tmp_path / "out", "--also", "pointcept"
+    )
     assert code == 2
     assert "no scannetv2_val.txt in it, by which Pointcept sorts scans" in err
 
@@ -137,12 +125,14 @@ def test_pointcept_needs_the_split_files(
 def test_folders_of_other_data_sets_are_not_mixed(
     capsys: pytest.CaptureFixture[str], raw: Path, tmp_path: Path
 ) -> None:
-    o2s(capsys, "scannet", raw, "--out", tmp_path / "out")
+    o2s(capsys, "prepare", "scannet", raw, "--out", tmp_path / "out")
     (tmp_path / "scans").mkdir()
     shutil.copy(raw / "scans" / "scene0000_00" / "scene0000_00_vh_clean_2.ply", tmp_path / "scans")
-    code, out, _ = o2s(capsys, "ply", tmp_path / "scans", "--out", tmp_path / "mine", "--up", "z")
+    code, out, _ = o2s(
+        capsys, "prepare", "ply", tmp_path / "scans", "--out", tmp_path / "mine", "--up", "z"
+    )
     assert code == 0
     assert "1 prepared" in out
-    code, _, err = o2s(capsys, "ply", tmp_path / "scans", "--out", tmp_path / "out")
+    code, _, err = o2s(capsys, "prepare", "ply", tmp_path / "scans", "--out", tmp_path / "out")
     assert code == 2
     assert "holds scans of scannet; choose another --out for ply" in err

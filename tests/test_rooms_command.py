@@ -1,25 +1,15 @@
 """`o2s rooms` as a user meets it, and the way from rooms to instructions."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import o2s
 from PIL import Image
 from rooms_library import write_rooms_library
 
-from o2s import cli
-
 pytest.importorskip("embreex")
 pytest.importorskip("trimesh")
-
-
-def o2s(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    sys.argv = ["o2s", *map(str, arguments)]
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out, printed.err
 
 
 @pytest.mark.parametrize("command", ["rooms", "instruct"])
