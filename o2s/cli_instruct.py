@@ -89,6 +89,8 @@ def instruct(
 
     if out_folder.exists() and not out_folder.is_dir():
         raise InputError(f"{out_folder}: is a file; expected a folder, or a new name for one")
+    if octavius is not None and octavius.is_dir():
+        raise InputError(f"--octavius {octavius}: is a folder; expected the name of a .json file")
     pairs = find_sqa3d(sqa3d or [], split.value)
     chosen = _choose(tasks, questions=bool(scanqa or pairs), descriptions=bool(scanrefer or nr3d))
     wordings = templates or TEMPLATES

@@ -244,6 +244,10 @@ class Entry:
     def _text(self, key: str, value: object) -> str:
         if not isinstance(value, str) or not value.strip():
             raise self.wrong(key, value, "a text")
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # half of a pair, which JSON may name and no file can hold
+            raise self.wrong(key, value.encode("utf-8", "replace"), "a text") from None
         return value.strip()
 
     def _id(self, key: str, value: object) -> str:

@@ -28,23 +28,32 @@ class RoomObject:
     heading: float  # direction that its front faces, radians about z from +x
     on: int | None  # id of the object that it stands on or hangs above; None: floor or wall
     seen: float  # share of its surface that was scanned, 0 to 1
+    size: tuple[float, ...] | None = None  # its own width, depth, height; None: as the box
 
 
 @dataclass(frozen=True)
 class RoomFacts:
-    """One room. `floor` is a polygon, its corners in order, either way round."""
+    """One room. `floor` is a polygon, its corners in order, either way round.
+
+    `unseen` are the classes of things that are there and that the scan does not show, or hardly.
+    """
 
     name: str  # scan id, such as scene0000_00
     split: str  # train, val or test
     kind: str  # "living room"
     objects: tuple[RoomObject, ...]
     floor: tuple[tuple[float, float], ...]
+    unseen: tuple[str, ...] = ()
 
 
 def to_json(room: RoomFacts) -> dict[str, Any]:
     """The room as plain values, for a JSON file."""
     values = asdict(room)
-    values["objects"] = [{**o, "box": list(o["box"])} for o in values["objects"]]
+    values["objects"] = [
+        {**o, "box": list(o["box"]), "size": o["size"] and list(o["size"])}
+        for o in values["objects"]
+    ]
+    values["unseen"] = list(room.unseen)
     values["floor"] = [list(corner) for corner in room.floor]
     return values
 
@@ -143,13 +152,25 @@ def _polygon(value: object) -> tuple[tuple[float, ...], ...] | None:
     return known if len(known) == len(corners) >= 3 else None
 
 
-_MAY_BE_NONE = ("color", "material", "on")
+def _sides(value: object) -> tuple[float, ...] | None:
+    sides = _numbers(value, 3)
+    return sides if sides is not None and min(sides) > 0 else None
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    texts = _list(value)
+    known = tuple(t for v in texts or () if (t := _text(v)) is not None)
+    return known if texts is not None and len(known) == len(texts) else None
+
+
+_MAY_BE_NONE = ("color", "material", "on", "size")
 _ROOM = {
     "name": (_text, "a text"),
     "split": (_split, "train, val or test"),
     "kind": (_text, "a text"),
     "objects": (_list, "a list"),
     "floor": (_polygon, "three or more corners of two numbers"),
+    "unseen": (_texts, "a list of texts"),
 }
 _OBJECT = {
     "id": (_whole, "a whole number from 0"),
@@ -161,4 +182,5 @@ _OBJECT = {
     "heading": (_number, "a number"),
     "on": (_whole, "an object's id or null"),
     "seen": (_share, "a number from 0 to 1"),
+    "size": (_sides, "three numbers above 0, or null"),
 }

@@ -1,7 +1,8 @@
 """Furnished rooms, laid out: a floor, walls, and furniture that stands where people put it.
 
-`lay_out` follows a recipe step by step. A piece is placed only where its box overlaps no other,
-lies within the walls, and leaves the floor before doors free; otherwise it is left out.
+`lay_out` follows a recipe step by step. A piece is placed only where its box lies within the walls
+and overlaps no other but that of what it stands on, a rug included, and where it leaves the floor
+before doors free; otherwise it is left out.
 """
 
 from collections.abc import Iterator
@@ -36,14 +37,21 @@ class RoomPlan:
 
 
 def lay_out(library: FurnitureLibrary, split: str, rng: np.random.Generator) -> RoomPlan:
-    """A random room with furniture of one split of the library."""
+    """A random room with furniture of one split of the library.
+
+    A room without what its kind needs is laid out again, a few times: a poor library has no more.
+    """
     kind = str(rng.choice(list(RECIPES)))
     recipe = RECIPES[kind]
-    area = rng.uniform(*recipe.area)
-    builder = _Builder(library, split, rng, _floor(rng, area), float(rng.uniform(2.4, 3.0)))
-    for step in recipe.steps:
-        if rng.random() < step.chance:
-            builder.take(step)
+    for _ in range(_ROOMS_TRIED):
+        area = rng.uniform(*recipe.area)
+        builder = _Builder(library, split, rng, _floor(rng, area), float(rng.uniform(2.4, 3.0)))
+        for step in recipe.steps:
+            if rng.random() < step.chance:
+                builder.take(step)
+        held = {placement.piece.label for placement in builder.placements}
+        if all(held.intersection(choices) for choices in recipe.needs):
+            break
     return RoomPlan(kind, builder.floor, builder.height, tuple(builder.placements))
 
 
@@ -113,7 +121,8 @@ class _Builder:
         self.floor, self.height = floor, height
         self.placements: list[Placement] = []
         self.solids: list[_Solid] = []
-        self.kept_free: list[_Solid] = []
+        self.kept_free: list[_Solid] = []  # floor before things that are used from there
+        self.doorways: list[_Solid] = []  # of these, the floor before doors
         self.row: tuple[int, float] | None = None  # the wall of a row, and how far it has come
 
     def take(self, step: Step) -> None:
@@ -203,7 +212,9 @@ class _Builder:
             elif step.how == "on wall":
                 z = float(self.rng.uniform(1.35, 1.75)) - height / 2
                 z = float(np.clip(z, 0.3, max(self.height - height - 0.1, 0.3)))
-            gap = 0.0 if step.how in ("door", "window", "on wall") else gap
+            elif step.how == "at wall" and piece.elevation > _HANGS:
+                z = piece.elevation  # a wall cabinet, a washbasin
+            gap = gap if z == 0.0 and step.how == "at wall" else 0.0
             x, y = point + inward * (depth / 2 + gap)
             yield Placement(piece, (x, y, z), heading)
         for i in anchors:  # a mirror above the sink, on the wall behind it
@@ -289,7 +300,7 @@ class _Builder:
             sideways, forward = sideways / 3, min(0.0, forward)
         x, y = self._along(below, sideways, forward)
         mesh = self.library.load(below.piece)
-        height = _surface_height(mesh, sideways, forward, min(own_width, own_depth) / 3)
+        height = _surface_height(mesh, sideways, forward, own_width / 2, own_depth / 2)
         if height is not None and height > 0.25:
             heading = below.heading + self.rng.normal(0, 0.1)
             z = below.position[2] + height + 0.002
@@ -317,9 +328,8 @@ class _Builder:
         )
         if any(solid.overlaps(other) for other in others):
             return False
-        return step.how in _WHERE_NO_ONE_WALKS or not any(
-            solid.overlaps(free) for free in self.kept_free
-        )
+        free = self.doorways if step.how in ("before", "around") else self.kept_free
+        return step.how in _ON_THE_WALL or not any(solid.overlaps(other) for other in free)
 
     def _add(self, step: Step, placement: Placement) -> None:
         solid = _solid(placement)
@@ -332,7 +342,10 @@ class _Builder:
         if clearance and step.how != "on":
             x, y = self._along(placement, 0.0, (depth + clearance) / 2)
             half = (width / 2, clearance / 2)
-            self.kept_free.append(_Solid(x, y, half, placement.heading, 0.0, 2.0))
+            zone = _Solid(x, y, half, placement.heading, 0.0, 2.0)
+            self.kept_free.append(zone)
+            if step.how == "door":
+                self.doorways.append(zone)
         if step.how == "row" and self.row is not None:
             start = self.floor[self.row[0]]
             reached = np.linalg.norm(np.array(placement.position[:2]) - start) + width / 2
@@ -353,15 +366,19 @@ def _inside(floor: Float64[np.ndarray, "K 2"], solid: _Solid) -> bool:
     return not (local < solid.half).all(axis=1).any()
 
 
-def _surface_height(mesh: PieceMesh, left: float, forward: float, radius: float) -> float | None:
-    """How high a piece's surface is around a point; None where it is not flat there."""
+def _surface_height(
+    mesh: PieceMesh, left: float, forward: float, half_width: float, half_depth: float
+) -> float | None:
+    """How high a piece's surface is below a footprint; None where it is not flat there."""
     heights = []
-    for dx, dy in ((0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
-        # seen from the mesh, whose front is -y and whose left is therefore +x
-        height = _top(mesh, left + dx * radius, -(forward + dy * radius))
-        if height is None:
-            return None
-        heights.append(height)
+    for across in (-1.0, -0.5, 0.0, 0.5, 1.0):
+        for along in (-1.0, 0.0, 1.0):
+            # seen from the mesh, whose front is -y and whose left is therefore +x
+            x, y = left + across * half_width, -(forward + along * half_depth)
+            height = _top(mesh, x, y)
+            if height is None:
+                return None
+            heights.append(height)
     return max(heights) if max(heights) - min(heights) < 0.02 else None
 
 
@@ -391,8 +408,9 @@ def _floor(rng: np.random.Generator, area: float) -> Float64[np.ndarray, "K 2"]:
     return np.array([[0, 0], [x, 0], [x, inner[1]], inner, [inner[0], y], [0, y]])
 
 
-_TRIES = 8
-_WHERE_NO_ONE_WALKS = ("on", "on wall", "at window", "before", "around")
+_TRIES, _ROOMS_TRIED = 8, 4
+_ON_THE_WALL = ("on", "on wall", "at window")  # and so in nobody's way
+_HANGS = 0.3  # metres above the floor, in the catalogue, from which a piece hangs on the wall
 _TOUCH = 0.002  # metres by which boxes may overlap: they stand on each other
 # Metres of floor before a piece that stay free, so that it can be used.
 _CLEARANCES = {

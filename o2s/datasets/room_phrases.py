@@ -150,9 +150,9 @@ class NamedRoom:
 
     def is_clear(self, label: str) -> bool:
         """Whether a class may be spoken of: all of its objects are seen, its name is a singular."""
-        return not is_plural(label) and all(
-            o.seen >= SEEN_ENOUGH for o in self.members.get(label, ())
-        )
+        if is_plural(label) or label in self.room.unseen:
+            return False
+        return all(o.seen >= SEEN_ENOUGH for o in self.members.get(label, ()))
 
     @cached_property
     def anchors(self) -> list[tuple[RoomObject, Phrase]]:

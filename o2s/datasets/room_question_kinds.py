@@ -202,6 +202,8 @@ def _nearest(named: NamedRoom) -> Iterator[Draft]:
         if not others or phrase is None:
             continue
         first = min(others, key=lambda o: surface_distance(anchor, o))
+        if first.id == anchor.on or first.on == anchor.id:
+            continue  # what stands on what is asked by other kinds
         rivals = [first, *(o for o in others if o.label != first.label)]
         if first.id in clear and nearest(anchor, rivals) is first:
             yield _draft(named, "nearest", first.label, [first], (anchor.label,), the=phrase.the)

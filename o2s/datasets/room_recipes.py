@@ -39,10 +39,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A kind of room: the range of its floor's area in square metres, and the steps."""
+    """A kind of room: the range of its floor's area in square metres, the steps, and the classes of
+    which it needs one of each group."""
 
     area: tuple[float, float]
     steps: tuple[Step, ...]
+    needs: tuple[tuple[str, ...], ...]
 
 
 SURFACES = ("table", "desk", "nightstand", "dresser", "cabinet", "tv stand", "counter")
@@ -82,6 +84,7 @@ RECIPES: dict[str, Recipe] = {
             Step("on", ("lamp",), chance=0.5, anchor=SURFACES, height=(0.0, 0.8)),
             *(_PICTURES, _CLOCK, _SMALL_THINGS, _TRASH_CAN, _MORE),
         ),
+        (("sofa",), ("table", "tv stand")),
     ),
     "bedroom": Recipe(
         (9.0, 24.0),
@@ -103,6 +106,7 @@ RECIPES: dict[str, Recipe] = {
             Step("corner", ("basket", "suitcase", "backpack", "box"), (1, 2), 0.5),
             *(_PICTURES, _CLOCK, _SMALL_THINGS, _MORE),
         ),
+        (("bed",), ("nightstand", "wardrobe", "dresser")),
     ),
     "kitchen": Recipe(
         (8.0, 20.0),
@@ -120,6 +124,7 @@ RECIPES: dict[str, Recipe] = {
             Step("at wall", ("cabinet", "water cooler", "radiator"), chance=0.5),
             *(_PLANT, _TRASH_CAN, _CLOCK, _PICTURES, _SMALL_THINGS),
         ),
+        (("refrigerator", "stove", "oven"), ("sink",)),
     ),
     "bathroom": Recipe(
         (8.0, 13.0),
@@ -135,6 +140,7 @@ RECIPES: dict[str, Recipe] = {
             Step("on wall", ("towel",), (1, 2), 0.6),
             Step("corner", ("basket", "trash can", "plant"), (1, 2), 0.7, height=(0.0, 1.0)),
         ),
+        (("toilet",), ("sink", "bathroom vanity")),
     ),
     "office": Recipe(
         (10.0, 36.0),
@@ -160,6 +166,7 @@ RECIPES: dict[str, Recipe] = {
             Step("corner", ("water cooler", "printer", "fan"), chance=0.3),
             *(_PLANT, _FLOOR_LAMP, _TRASH_CAN, _PICTURES, _CLOCK, _SMALL_THINGS, _MORE),
         ),
+        (("desk",), ("chair",)),
     ),
     "dining room": Recipe(
         (10.0, 28.0),
@@ -174,5 +181,6 @@ RECIPES: dict[str, Recipe] = {
             Step("on", ("lamp",), chance=0.4, anchor=("dresser", "cabinet"), height=(0.0, 0.8)),
             *(_PICTURES, _CLOCK, _SMALL_THINGS, _MORE),
         ),
+        (("table",), ("chair",)),
     ),
 }

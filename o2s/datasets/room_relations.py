@@ -174,14 +174,16 @@ def against_wall(o: RoomObject, floor: Sequence[tuple[float, float]]) -> Verdict
 
 def taller(a: RoomObject, b: RoomObject) -> Verdict:
     """True where `a` is the taller by `SIZE_RATIO`, False where `b` is."""
-    return _compare((a.box[5], a.box[5]), (b.box[5], b.box[5]))
+    heights = [o.box[5] if o.size is None else o.size[2] for o in (a, b)]
+    return _compare((heights[0], heights[0]), (heights[1], heights[1]))
 
 
 def larger(a: RoomObject, b: RoomObject) -> Verdict:
     """True where `a` has the larger volume by `SIZE_RATIO`, False where `b` has.
 
-    An axis-aligned box is too large for an object that stands askew, so that the volume is known
-    only to lie between that of the box and that of the box turned to the heading.
+    Where an object's own size is not known it is that of its box. An axis-aligned box is too large
+    for an object that stands askew, so that the volume is then known only to lie between that of
+    the box and that of the box turned to the heading.
     """
     return _compare(_volume(a), _volume(b))
 
@@ -234,6 +236,9 @@ def _compare(a: tuple[float, float], b: tuple[float, float]) -> Verdict:
 def _volume(o: RoomObject) -> tuple[float, float]:
     """Bounds of the volume: the lower from the sides w, d whose turned outline has the box's sides,
     w |cos| + d |sin| and w |sin| + d |cos|."""
+    if o.size is not None:
+        volume = math.prod(o.size)
+        return volume, volume
     width, depth, height = o.box[3:]
     c, s = abs(math.cos(o.heading)), abs(math.sin(o.heading))
     turned = c * c - s * s  # of the quarter turns, c is about 1 or s is

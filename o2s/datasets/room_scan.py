@@ -87,6 +87,15 @@ def scan_room(
         kind=plan.kind,
         objects=tuple(_facts(plan, library, fused, triangles, owners, kept, middle)),
         floor=tuple((float(x), float(y)) for x, y in plan.floor - middle),
+        unseen=tuple(
+            sorted(
+                {
+                    placement.piece.label
+                    for placement, owner in zip(plan.placements, owners.tolist(), strict=True)
+                    if owner not in kept
+                }
+            )
+        ),
     )
     frames = [
         Frame(f.color, f.depth, to_raw @ f.measured_pose, timestamp=i * EVERY * 33_333)
@@ -207,6 +216,7 @@ def _facts(
             heading=round(float((placement.heading + np.pi) % (2 * np.pi) - np.pi), 4),
             on=below,
             seen=_share_seen(triangles, mine, fused.xyz[fused.owner == owner]),
+            size=tuple(float(side) for side in placement.piece.size),
         )
 
 

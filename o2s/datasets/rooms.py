@@ -8,6 +8,7 @@ is test, and each split has furniture of its own.
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -64,7 +65,8 @@ def make_rooms(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> RoomsReport:
-    """Make rooms 0 to `rooms` - 1 of a seed in `out`, laid out as ScanNet's download.
+    """Make rooms 0 to `rooms` - 1 of a seed in `out`, laid out as ScanNet's download; rooms beyond
+    that an earlier run made stay part of it.
 
     Each scan's folder also holds `<id>.room.json`, what is known of the room (see `RoomFacts`).
     Beside the scans stand the label table, the split files, ATTRIBUTION.txt, which credits the
@@ -75,9 +77,15 @@ def make_rooms(
         InputError: the furniture cannot be read; `out` holds rooms of another seed or furniture.
         OSError: `out` cannot be written to.
     """
-    for name, value in (("--scenes", rooms), ("--workers", workers)):
-        if value < 1:
-            raise InputError(f"{name} is {value}, expected at least 1")
+    for name, value, least in (
+        ("--scenes", rooms, 1),
+        ("--workers", workers, 1),
+        ("--seed", seed, 0),
+    ):
+        if value < least:
+            raise InputError(f"{name} is {value}, expected at least {least}")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; expected a folder, or a new name for one")
     if rooms > 9999:
         raise InputError(f"--scenes is {rooms}, expected at most 9999: names have four digits")
     library = _library(furniture)
@@ -86,12 +94,14 @@ def make_rooms(
         clear_leftovers(out)
         _settle(out / SETTINGS, {"version": VERSION, "seed": seed, "furniture": _digest(library)})
         report = RoomsReport()
+        rooms = max(rooms, _rooms_in(out))
         jobs = [(furniture, out, seed, index) for index in range(rooms)]
         for through, made in enumerate(outcomes(_make_room, jobs, workers), 1):
             report.done += made
             report.kept += not made
             progress(through, rooms)
-        report.facts = [read_facts(out / "scans" / room_name(i)) for i in range(rooms)]
+        records = [_read_record(out / "scans" / room_name(i)) for i in range(rooms)]
+        report.facts = [facts for facts, _ in records]
         _write_table(out / TABLE)
         for split in SPLITS:
             members = [room for room in report.facts if room.split == split]
@@ -100,7 +110,7 @@ def make_rooms(
                 _write_text(out / f"scannetv2_{split}.txt", names)
                 majority = write_language(members, out / "language", split, seed)
                 report.majority[split] = majority.get("all", 0.0)
-        keys = {key for i in range(rooms) for key in _record(out, i)["pieces"]}
+        keys = {key for _, pieces in records for key in pieces}
         used = [piece for piece in library.pieces if piece.key in keys]
         _write_text(out / ATTRIBUTION, library.attribution(used))
     return report
@@ -149,9 +159,15 @@ def read_facts(folder: Path) -> RoomFacts:
     Raises:
         InputError: the file is missing or damaged.
     """
+    return _read_record(folder)[0]
+
+
+def _read_record(folder: Path) -> tuple[RoomFacts, list[str]]:
+    """What is known of a room, and the keys of its furniture."""
     path = folder / f"{folder.name}.room.json"
     try:
-        return from_json(json.loads(path.read_bytes())["room"])
+        record = json.loads(path.read_bytes())
+        return from_json(record["room"]), [str(key) for key in record["pieces"]]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected one that `o2s rooms` wrote") from None
     except InputError as error:
@@ -210,7 +226,12 @@ def _settle(path: Path, settings: Mapping[str, object]) -> None:
     if not path.exists():
         write_json(path, settings)
         return
-    found = json.loads(path.read_bytes())
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: is damaged; choose another --out")
     for key, value in settings.items():
         if found.get(key) != value:
             raise InputError(
@@ -219,9 +240,11 @@ def _settle(path: Path, settings: Mapping[str, object]) -> None:
             )
 
 
-def _record(out: Path, index: int) -> dict:
-    name = room_name(index)
-    return json.loads((out / "scans" / name / f"{name}.room.json").read_bytes())
+def _rooms_in(out: Path) -> int:
+    """One more than the highest number of the rooms that are there already."""
+    made = (path.parent.name for path in (out / "scans").glob("scene*/scene*.room.json"))
+    numbers = (re.fullmatch(r"scene(\d{4})_00", name) for name in made)
+    return max((int(number[1]) + 1 for number in numbers if number), default=0)
 
 
 def _write_table(path: Path) -> None:

@@ -125,6 +125,7 @@ def test_the_nearest_is_nearest_by_a_margin() -> None:
         (anchor,) = things(room, q["question"])
         others = [o for o in room.objects if o is not anchor]
         first = min(others, key=lambda o: distance(anchor, o))
+        assert first.on != anchor.id != first.id != anchor.on
         assert (q["answers"], q["object_ids"]) == ([first.label], [first.id])
         rest = [distance(anchor, o) for o in others if o.label != first.label]
         assert min(rest) > 1.25 * distance(anchor, first)
@@ -347,3 +348,11 @@ def test_the_formats_are_those_of_scanrefer_and_nr3d() -> None:
         assert labels.count(row["instance_type"]) > 1
         assert row["instance_type"] == target.label
         assert ast.literal_eval(row["tokens"]) == tokens(row["utterance"])
+
+
+def test_nothing_is_said_of_a_class_with_unseen_members() -> None:
+    rooms = [random_room(seed) for seed in range(12)]
+    hidden = [replace(room, unseen=("chair",)) for room in rooms]
+    assert any("chair" in q["object_names"] for q in write_questions(rooms, 0, 30, False))
+    assert not any("chair" in q["question"] for q in write_questions(hidden, 0, 30, False))
+    assert not any(d["object_name"] == "chair" for d in write_descriptions(hidden, 0, False))

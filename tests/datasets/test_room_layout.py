@@ -137,8 +137,6 @@ def test_doors_can_be_reached(library: FurnitureLibrary, plans: list[RoomPlan]) 
             for other in plan.placements:
                 if other is door or other.position[2] > 0.5 or other.piece.label == "rug":
                     continue
-                if other.piece.label == "chair":
-                    continue  # chairs can be moved
                 xy = vertices(library, other)[:, :2]
                 hull = ConvexHull(xy).equations
                 assert not (hull[:, :2] @ before + hull[:, 2] < -0.05).all()
@@ -159,10 +157,10 @@ def test_a_seed_makes_one_room_and_splits_have_their_own_furniture(
 def test_heights_are_found_where_a_surface_is_flat(library: FurnitureLibrary) -> None:
     table = next(p for p in library.pieces if p.label == "table")
     mesh = library.load(table)
-    assert _surface_height(mesh, 0.1, 0.1, 0.05) == pytest.approx(table.size[2])
+    assert _surface_height(mesh, 0.1, 0.1, 0.05, 0.05) == pytest.approx(table.size[2])
     edge = table.size[0] / 2
-    assert _surface_height(mesh, edge - 0.02, 0.0, 0.05) is None
-    assert _surface_height(mesh, edge + 1, 0.0, 0.05) is None
+    assert _surface_height(mesh, edge - 0.02, 0.0, 0.05, 0.05) is None
+    assert _surface_height(mesh, edge + 1, 0.0, 0.05, 0.05) is None
 
 
 def test_contains_counts_crossings() -> None:

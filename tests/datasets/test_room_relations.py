@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -267,3 +268,17 @@ def test_on_and_above_need_the_record_and_the_boxes() -> None:
     bed = make_object(0, "bed", (1.0, 1.0, 0.5, 2.0, 1.5, 1.0))
     assert rests_on(lamp(0.6), bed) is True  # below the headboard
     assert rests_on(lamp(0.6), make_object(0, "table", bed.box)) is None
+
+
+def test_an_objects_own_size_counts_more_than_its_scanned_box() -> None:
+    """A chair of which the scan shows the legs alone is still the taller one."""
+    half_seen = replace(chair(1, 0, 0, 0.5, 0.5, 0.4), size=(0.5, 0.5, 1.0))
+    box = chair(2, 2, 0, 0.5, 0.5, 0.6)
+    assert taller(half_seen, box) is True
+    assert larger(half_seen, box) is True
+    assert taller(replace(half_seen, size=None), box) is False
+
+
+def test_sizes_and_unseen_classes_survive_json() -> None:
+    room = make_room([replace(chair(1, 0, 0), size=(0.5, 0.4, 1.0))], unseen=("lamp",))
+    assert from_json(json.loads(json.dumps(to_json(room)))) == room

@@ -134,6 +134,9 @@ def test_more_rooms_are_added_and_other_seeds_are_not_mixed(
 ) -> None:
     out = shutil.copytree(made, tmp_path / "rooms")
     assert make_rooms(furniture, out, rooms=ROOMS + 1, seed=1).done == 1
+    credit = (out / "ATTRIBUTION.txt").read_text()
+    assert make_rooms(furniture, out, rooms=1, seed=1).kept == ROOMS + 1, "none is forgotten"
+    assert (out / "ATTRIBUTION.txt").read_text() == credit
     with pytest.raises(
         InputError, match=r"rooms\.json: these rooms are of another seed \(1, not 2\)"
     ):
@@ -177,6 +180,7 @@ def test_a_room_is_a_scene_with_normals_that_look_inward(made: Path) -> None:
         ({"rooms": 0}, "--scenes is 0, expected at least 1"),
         ({"rooms": 10_000}, "expected at most 9999"),
         ({"workers": 0}, "--workers is 0"),
+        ({"seed": -1}, "--seed is -1, expected at least 0"),
     ],
 )
 def test_wrong_numbers_are_one_line(
@@ -186,6 +190,13 @@ def test_wrong_numbers_are_one_line(
         make_rooms(furniture, tmp_path / "out", **{"rooms": 1, "seed": 0, **options})
     with pytest.raises(InputError, match="none: no such"):
         make_rooms(tmp_path / "none", tmp_path / "out", rooms=1, seed=0)
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_damaged_settings_are_one_line(furniture: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "rooms.json").write_text(text)
+    with pytest.raises(InputError, match=r"rooms\.json: is damaged; choose another --out"):
+        make_rooms(furniture, tmp_path, rooms=1, seed=0)
 
 
 def test_a_damaged_record_is_one_line(made: Path, tmp_path: Path) -> None:
