@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from o2s.datasets.furniture import FurnitureLibrary, Piece, PieceMesh
+from o2s.datasets.room_geometry import TOUCH, Solid, draw_floor, inside
 from o2s.datasets.room_recipes import RECIPES, Step
 
 
@@ -45,7 +46,7 @@ def lay_out(library: FurnitureLibrary, split: str, rng: np.random.Generator) -> 
     recipe = RECIPES[kind]
     for _ in range(_ROOMS_TRIED):
         area = rng.uniform(*recipe.area)
-        builder = _Builder(library, split, rng, _floor(rng, area), float(rng.uniform(2.4, 3.0)))
+        builder = _Builder(library, split, rng, draw_floor(rng, area), float(rng.uniform(2.4, 3.0)))
         for step in recipe.steps:
             if rng.random() < step.chance:
                 builder.take(step)
@@ -63,49 +64,6 @@ def placed_vertices(mesh: PieceMesh, placement: Placement) -> Float64[np.ndarray
     return mesh.vertices.astype(np.float64) @ turn.T + placement.position
 
 
-def contains(floor: Float64[np.ndarray, "K 2"], point: Float64[np.ndarray, "2"]) -> bool:
-    """Whether a point lies within a polygon, by counting the edges that a ray along x crosses."""
-    (x0, y0), (x1, y1) = floor.T, np.roll(floor, -1, axis=0).T
-    crosses = (y0 > point[1]) != (y1 > point[1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        at = x0 + (point[1] - y0) / (y1 - y0) * (x1 - x0)
-    return bool((crosses & (at > point[0])).sum() % 2)
-
-
-@dataclass(frozen=True)
-class _Solid:
-    """An upright box: middle, half width and half depth, direction of the front, z range."""
-
-    x: float
-    y: float
-    half: tuple[float, float]
-    heading: float
-    low: float
-    high: float
-
-    @property
-    def axes(self) -> Float64[np.ndarray, "2 2"]:
-        """Unit vectors along the width and along the front."""
-        cos, sin = np.cos(self.heading), np.sin(self.heading)
-        return np.array([[-sin, cos], [cos, sin]])
-
-    @property
-    def corners(self) -> Float64[np.ndarray, "4 2"]:
-        signs = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]])
-        return np.array([self.x, self.y]) + (signs * self.half) @ self.axes
-
-    def overlaps(self, other: "_Solid") -> bool:
-        """By separating axes; boxes that only touch do not overlap."""
-        if self.low >= other.high - _TOUCH or other.low >= self.high - _TOUCH:
-            return False
-        mine, theirs = self.corners, other.corners
-        for axis in (*self.axes, *other.axes):
-            a, b = mine @ axis, theirs @ axis
-            if a.max() <= b.min() + _TOUCH or b.max() <= a.min() + _TOUCH:
-                return False
-        return True
-
-
 class _Builder:
     """A room as it fills up."""
 
@@ -120,13 +78,15 @@ class _Builder:
         self.library, self.split, self.rng = library, split, rng
         self.floor, self.height = floor, height
         self.placements: list[Placement] = []
-        self.solids: list[_Solid] = []
-        self.kept_free: list[_Solid] = []  # floor before things that are used from there
-        self.doorways: list[_Solid] = []  # of these, the floor before doors
+        self.solids: list[Solid] = []
+        self.kept_free: list[Solid] = []  # floor before things that are used from there
+        self.doorways: list[Solid] = []  # of these, the floor before doors
         self.row: tuple[int, float] | None = None  # the wall of a row, and how far it has come
 
     def take(self, step: Step) -> None:
         """Place what a step asks for, as far as there is room."""
+        if any(placement.piece.label in step.unless for placement in self.placements):
+            return
         wanted = int(self.rng.integers(step.count[0], step.count[1] + 1))
         for _ in range(wanted):
             labels = list(step.labels)
@@ -259,7 +219,10 @@ class _Builder:
             wall = (end - start) / np.linalg.norm(end - start)
             point = start + wall * ((np.array(anchor.position[:2]) - start) @ wall)
             x, y = point + inward * (piece.size[1] / 2 + 0.02) + wall * self.rng.normal(0, 0.2)
-            yield Placement(piece, (x, y, 0.0), float(np.arctan2(inward[1], inward[0])))
+            z = piece.elevation if piece.elevation > _HANGS else 0.0
+            if piece.label == "television" and not z:
+                continue  # one that does not hang stands on something
+            yield Placement(piece, (x, y, z), float(np.arctan2(inward[1], inward[0])))
 
     def _near(self, how: str, piece: Piece, anchor: Placement) -> Iterator[Placement]:
         (width, depth, _), (own_width, own_depth, _) = anchor.piece.size, piece.size
@@ -317,7 +280,7 @@ class _Builder:
 
     def _fits(self, step: Step, placement: Placement) -> bool:
         solid = _solid(placement)
-        if solid.high > self.height or not _inside(self.floor, _solid(placement, shrink=0.01)):
+        if solid.high > self.height or not inside(self.floor, _solid(placement, shrink=TOUCH)):
             return False
         if step.how == "under":
             return True
@@ -334,7 +297,7 @@ class _Builder:
     def _add(self, step: Step, placement: Placement) -> None:
         solid = _solid(placement)
         if step.how == "under":  # lies flat; others may stand on it
-            solid = _Solid(0.0, 0.0, (0.0, 0.0), 0.0, -1.0, -1.0)
+            solid = Solid(0.0, 0.0, (0.0, 0.0), 0.0, -1.0, -1.0)
         self.placements.append(placement)
         self.solids.append(solid)
         width, depth, _ = placement.piece.size
@@ -342,7 +305,7 @@ class _Builder:
         if clearance and step.how != "on":
             x, y = self._along(placement, 0.0, (depth + clearance) / 2)
             half = (width / 2, clearance / 2)
-            zone = _Solid(x, y, half, placement.heading, 0.0, 2.0)
+            zone = Solid(x, y, half, placement.heading, 0.0, 2.0)
             self.kept_free.append(zone)
             if step.how == "door":
                 self.doorways.append(zone)
@@ -352,18 +315,10 @@ class _Builder:
             self.row = (self.row[0], float(reached) - 0.05)
 
 
-def _solid(placement: Placement, shrink: float = 0.0) -> _Solid:
+def _solid(placement: Placement, shrink: float = 0.0) -> Solid:
     (x, y, z), (width, depth, height) = placement.position, placement.piece.size
     half = (max(width / 2 - shrink, 0.01), max(depth / 2 - shrink, 0.01))
-    return _Solid(x, y, half, placement.heading, z, z + height)
-
-
-def _inside(floor: Float64[np.ndarray, "K 2"], solid: _Solid) -> bool:
-    """Whether a box lies within the walls: its corners in, and no corner of the floor within it."""
-    if not all(contains(floor, corner) for corner in solid.corners):
-        return False
-    local = np.abs((floor - [solid.x, solid.y]) @ solid.axes.T)
-    return not (local < solid.half).all(axis=1).any()
+    return Solid(x, y, half, placement.heading, z, z + height)
 
 
 def _surface_height(
@@ -395,23 +350,9 @@ def _top(mesh: PieceMesh, x: float, y: float) -> float | None:
     return float(z[hit].max()) if hit.any() else None
 
 
-def _floor(rng: np.random.Generator, area: float) -> Float64[np.ndarray, "K 2"]:
-    """A rectangle or, of the larger floors, sometimes an L; counter-clockwise, from the origin."""
-    aspect = rng.uniform(1.0, 1.6)
-    is_l = area > 14 and rng.random() < 0.3
-    cut = rng.uniform(0.25, 0.45, 2) if is_l else np.zeros(2)
-    whole = area / (1 - cut.prod())
-    x, y = np.sqrt(whole * aspect), np.sqrt(whole / aspect)
-    if not is_l:
-        return np.array([[0, 0], [x, 0], [x, y], [0, y]])
-    inner = np.array([x * (1 - cut[0]), y * (1 - cut[1])])
-    return np.array([[0, 0], [x, 0], [x, inner[1]], inner, [inner[0], y], [0, y]])
-
-
 _TRIES, _ROOMS_TRIED = 8, 4
 _ON_THE_WALL = ("on", "on wall", "at window")  # and so in nobody's way
 _HANGS = 0.3  # metres above the floor, in the catalogue, from which a piece hangs on the wall
-_TOUCH = 0.002  # metres by which boxes may overlap: they stand on each other
 # Metres of floor before a piece that stay free, so that it can be used.
 _CLEARANCES = {
     **{"door": 0.9, "wardrobe": 0.6, "refrigerator": 0.5, "toilet": 0.5, "sink": 0.4},

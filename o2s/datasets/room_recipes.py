@@ -25,8 +25,9 @@ How = Literal[
 class Step:
     """Try to place `count` (least, most) pieces of the first of the classes that fits.
 
-    `chance` is the probability that the step is taken at all; `anchor` are classes that are placed
-    already; `height` is the range of heights in metres that will do.
+    `chance` is the probability that the step is taken at all, and it is not where one of `unless`
+    is there already; `anchor` are classes that are placed already; `height` is the range of heights
+    in metres that will do.
     """
 
     how: How
@@ -35,6 +36,7 @@ class Step:
     chance: float = 1.0
     anchor: tuple[str, ...] = ()
     height: tuple[float, float] = (0.0, 3.0)
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ RECIPES: dict[str, Recipe] = {
                 "opposite", ("tv stand", "cabinet", "dresser"), anchor=("sofa",), height=(0.0, 1.0)
             ),
             Step("on", ("television",), anchor=("tv stand", "cabinet", "dresser")),
+            Step("opposite", ("television",), anchor=("sofa",), unless=("television",)),
             Step("at wall", ("sofa", "chair"), (1, 2), 0.6),
             Step("at wall", ("bookshelf",), (1, 2), 0.7),
             Step("at wall", ("piano", "fireplace", "radiator", "cabinet"), chance=0.5),

@@ -14,7 +14,8 @@ from o2s.datasets.furniture_classes import CLASSES
 from o2s.datasets.fusion import FusedMesh, fuse
 from o2s.datasets.oversegmentation import oversegment, split_by_owner
 from o2s.datasets.room_facts import RoomFacts, RoomObject
-from o2s.datasets.room_layout import RoomPlan, contains, placed_vertices
+from o2s.datasets.room_geometry import contains
+from o2s.datasets.room_layout import RoomPlan, placed_vertices
 from o2s.datasets.scannet_raw import Group, RawScan
 from o2s.datasets.sens import Frame
 from o2s.datasets.simulated_camera import (

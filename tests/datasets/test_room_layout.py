@@ -6,11 +6,11 @@ from rooms_library import write_rooms_library
 from scipy.spatial import ConvexHull
 
 from o2s.datasets.furniture import FurnitureLibrary
+from o2s.datasets.room_geometry import contains
 from o2s.datasets.room_layout import (
     Placement,
     RoomPlan,
     _surface_height,  # pyright: ignore[reportPrivateUsage]
-    contains,
     lay_out,
     placed_vertices,
 )
