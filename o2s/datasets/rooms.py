@@ -35,7 +35,7 @@ from o2s.datasets.scannet_raw import STREAM, read_raw_scan, write_raw_scan
 from o2s.datasets.sens import write_sens
 from o2s.datasets.workers import outcomes
 from o2s.errors import InputError
-from o2s.files import alone_in, clear_leftovers, replacing, write_json
+from o2s.files import alone_in, clear_leftovers, write_json, write_text
 from o2s.io.labelled import align
 from o2s.ops.meshes import vertex_normals
 from o2s.scene import Scene
@@ -107,12 +107,12 @@ def make_rooms(
             members = [room for room in report.facts if room.split == split]
             if members:
                 names = "".join(f"{room.name}\n" for room in members)
-                _write_text(out / f"scannetv2_{split}.txt", names)
+                write_text(out / f"scannetv2_{split}.txt", names)
                 majority = write_language(members, out / "language", split, seed)
                 report.majority[split] = majority.get("all", 0.0)
         keys = {key for _, pieces in records for key in pieces}
         used = [piece for piece in library.pieces if piece.key in keys]
-        _write_text(out / ATTRIBUTION, library.attribution(used))
+        write_text(out / ATTRIBUTION, library.attribution(used))
     return report
 
 
@@ -137,7 +137,7 @@ def write_language(
     writer = csv.DictWriter(table, NR3D_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(nr3d_rows(descriptions, rooms))
-    _write_text(folder / f"nr3d_{split}.csv", table.getvalue())
+    write_text(folder / f"nr3d_{split}.csv", table.getvalue())
     majority = {kind: round(share, 4) for kind, share in majority_em(questions).items()}
     write_json(folder / f"majority_{split}.json", majority)
     return majority
@@ -255,12 +255,7 @@ def _write_table(path: Path) -> None:
         f"{number}\t{label}\t{label}\t1\t{nyu40}\t{NYU40[nyu40]}"
         for number, (label, nyu40) in enumerate(labels.items(), 1)
     ]
-    _write_text(path, "\n".join(lines) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 # The 40 classes of NYU Depth v2 (Gupta et al., CVPR 2013), by number; 0 is unlabelled.

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt8
 
 from o2s.errors import InputError
-from o2s.files import replacing
+from o2s.files import write_text
 from o2s.io.cloud import Cloud, quote, read_bytes
 from o2s.io.ply import parse_ply, write_ply
 
@@ -114,15 +114,15 @@ def write_raw_scan(scan: RawScan, folder: Path) -> None:
     facts = ["colorToDepthExtrinsics = " + " ".join(map(str, np.eye(4).ravel()))]
     if scan.alignment is not None:
         facts.insert(0, "axisAlignment = " + " ".join(map(repr, scan.alignment.ravel().tolist())))
-    _write_text(files[FACTS], "\n".join([*facts, f"sceneId = {scan.name}", ""]))
+    write_text(files[FACTS], "\n".join([*facts, f"sceneId = {scan.name}", ""]))
     if scan.segments is not None and scan.groups is not None:
         segments = {"sceneId": scan.name, "segIndices": scan.segments.tolist()}
-        _write_text(files[SEGMENTS], json.dumps(segments))
+        write_text(files[SEGMENTS], json.dumps(segments))
         groups = [
             {"id": g.id, "objectId": g.object_id, "segments": list(g.segments), "label": g.label}
             for g in scan.groups
         ]
-        _write_text(files[GROUPS], json.dumps({"sceneId": scan.name, "segGroups": groups}))
+        write_text(files[GROUPS], json.dumps({"sceneId": scan.name, "segGroups": groups}))
 
 
 def _parse_mesh(path: Path, data: bytes) -> Cloud:
@@ -228,11 +228,6 @@ def _entry(path: Path, data: bytes, key: str) -> list[Any]:
     if not isinstance(entry, list):
         raise InputError(f"{path}: no list {quote(key)}; expected ScanNet's annotation")
     return entry
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8")
 
 
 _CHANNELS: tuple[str, ...] = ("red", "green", "blue")
