@@ -16,6 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from o2s.cli_eval import app as evaluation
 from o2s.cli_instruct import EXAMPLE, instruct
 from o2s.cli_prepare import prepare
 from o2s.cli_rooms import rooms
@@ -76,6 +77,7 @@ app = typer.Typer(
 )
 
 app.add_typer(prepare, name="prepare")
+app.add_typer(evaluation, name="eval")
 app.command(epilog="Example: o2s rooms --furniture sweethome3d-furniture --scenes 20 --out rooms")(
     rooms
 )

@@ -64,3 +64,28 @@ TrustOption = Annotated[
         help="Load a checkpoint that holds more than plain data. It can run any code.",
     ),
 ]
+
+PredictionsArgument = Annotated[
+    Path | None, typer.Argument(help="Predictions, a JSON file; without it, the model is run.")
+]
+OutFolderOption = Annotated[
+    Path | None, typer.Option("--out", help="A folder for scores.json and scores.md.")
+]
+JsonReportOption = Annotated[
+    bool, typer.Option("--json", help="Print the report as JSON on standard output.")
+]
+SeedOption = Annotated[int, typer.Option(help="Of the bootstrap and the shuffled scenes.")]
+DrawsOption = Annotated[int, typer.Option(help="Draws of the bootstrap; 0 for no intervals.")]
+PublishedOption = Annotated[
+    bool, typer.Option("--as-published", help="Repeat the faults of each project's scorer, named.")
+]
+SubsetOption = Annotated[
+    bool, typer.Option("--subset", help="Score only what there are predictions for.")
+]
+ScenesOption = Annotated[
+    Path | None,
+    typer.Option(help="Run the model on these scans: a folder that `o2s prepare` wrote."),
+]
+LengthOption = Annotated[
+    int, typer.Option("--max-new-tokens", help="Where the model's answers are cut off.", min=1)
+]

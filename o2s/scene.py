@@ -16,9 +16,10 @@ from torch import Tensor
 class Scene:
     """An upright scan in metres, centred so that float32 holds it without loss.
 
-    `from_file` maps the homogeneous coordinates of the file to those of `points`; its translation
-    is what centring took away. Add `offset` to scene coordinates to get "world" coordinates:
-    upright, in metres, about the file's own origin. Commands print boxes in world coordinates.
+    `from_file` maps the homogeneous coordinates of the file to those of `points`. Add `offset` to
+    scene coordinates to get "world" coordinates: upright, in metres, about the file's own origin;
+    for a scan that was prepared with an alignment, the aligned coordinates of its annotation, whose
+    origin `centre` gives. Commands print boxes in world coordinates.
     """
 
     name: str
@@ -26,11 +27,12 @@ class Scene:
     colors: Float32[Tensor, "N 3"] | None  # RGB in [0, 1]
     normals: Float32[Tensor, "N 3"] | None
     from_file: Float64[Tensor, "4 4"]
+    centre: Float64[Tensor, "3"] | None = None  # of the scene in world coordinates
 
     @property
     def offset(self) -> Float64[Tensor, "3"]:
         """What to add to scene coordinates to get world coordinates, in metres."""
-        return -self.from_file[:3, 3]
+        return -self.from_file[:3, 3] if self.centre is None else self.centre
 
     def __len__(self) -> int:
         return len(self.points)

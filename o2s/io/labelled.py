@@ -207,6 +207,8 @@ def labelled_facts(path: Path) -> dict[str, Any] | None:
 def labelled_scene(path: Path) -> Scene:
     """A prepared scan as a Scene: aligned, in metres, centred on the mean of its points.
 
+    Its world coordinates are the aligned ones, those of `Objects.boxes`.
+
     Raises:
         InputError: as `read_labelled`; or coordinates that are not finite.
     """
@@ -226,6 +228,7 @@ def labelled_scene(path: Path) -> Scene:
         colors=None if scan.rgb is None else torch.from_numpy(scan.rgb.astype(np.float32) / 255),
         normals=None if normals is None else torch.from_numpy(normals).float(),
         from_file=torch.from_numpy(from_file),
+        centre=torch.from_numpy(mean),
     )
 
 

@@ -75,13 +75,15 @@ class SceneAnswerer:
     @torch.inference_mode()
     def ask_batch(
         self,
-        looks: Sequence[RegionFeatures],
+        looks: Sequence[RegionFeatures] | None,
         questions: Sequence[str],
         *,
         task: Task = "answer",
         max_new_tokens: int = 64,
     ) -> list[Answer]:
         """One answer a scan and question; the same as one by one.
+
+        Without `looks` the model answers blind: no scene tokens, and no place for any.
 
         Raises:
             InputError: a question is empty, or longer than the language model reads.

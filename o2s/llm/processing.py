@@ -41,7 +41,7 @@ class SceneLMProcessor(ProcessorMixin):
     def __call__(
         self,
         questions: Sequence[str],
-        looks: Sequence[RegionFeatures],
+        looks: Sequence[RegionFeatures] | None,
         answers: Sequence[str] | None = None,
         *,
         task: Task = "answer",
@@ -50,32 +50,31 @@ class SceneLMProcessor(ProcessorMixin):
 
         Args:
             questions: B questions.
-            looks: the encoded regions of the B scenes.
+            looks: the encoded regions of the B scenes; None asks without any scene.
             answers: what SceneLM should learn to say; adds `labels`, in which only the answers
                 and the end of turn count.
             task: chooses the system text.
 
         Returns:
             input_ids, attention_mask [B, T] (padded on the left for generation, on the right for
-            training), question_ids, question_mask [B, S], region_features [B, R, F],
-            region_boxes [B, R, 6], region_mask [B, R] and, with answers, labels [B, T].
+            training), question_ids, question_mask [B, S]; with scenes region_features [B, R, F],
+            region_boxes [B, R, 6], region_mask [B, R]; and, with answers, labels [B, T].
 
         Raises:
             ValueError: the numbers differ, or a question is empty.
         """
-        counts = {len(questions), len(looks), len(questions if answers is None else answers)}
+        counts = {len(given) for given in (questions, looks, answers) if given is not None}
         if len(counts) > 1:
             raise ValueError("questions, scenes and answers differ in number")
-        prompts = [self._prompt(question, task) for question in questions]
-        features, boxes, mask = pad_regions(looks)
+        prompts = [self._prompt(question, task, scene=looks is not None) for question in questions]
         gate_ids = [self._words(question) for question in questions]
         data: dict[str, Tensor] = {
-            "region_features": features,
-            "region_boxes": boxes,
-            "region_mask": mask,
             "question_ids": self._pad(gate_ids, self._pad_id, left=False),
             "question_mask": self._pad([[1] * len(ids) for ids in gate_ids], 0, left=False),
         }
+        if looks is not None:
+            regions = pad_regions(looks)
+            data |= zip(("region_features", "region_boxes", "region_mask"), regions, strict=True)
         replies = [[] for _ in prompts]
         if answers is not None:
             replies = [[*self._words(answer), self._eos_id] for answer in answers]
@@ -95,14 +94,14 @@ class SceneLMProcessor(ProcessorMixin):
         )
         return [text.strip() for text in texts]
 
-    def _prompt(self, question: str, task: Task) -> list[int]:
+    def _prompt(self, question: str, task: Task, *, scene: bool) -> list[int]:
         if not question.strip():
             raise ValueError("the question is empty, expected a text")
         try:
-            frame = self._frame(conversation(_SLOT, task))
+            frame = self._frame(conversation(_SLOT, task, scene=scene))
         except TemplateError:  # some templates know no system role
-            frame = self._frame(conversation(_SLOT, task, system_role=False))
-        if frame.count(_SLOT) != 1 or frame.count(SCENE_PLACEHOLDER) != 1:
+            frame = self._frame(conversation(_SLOT, task, system_role=False, scene=scene))
+        if frame.count(_SLOT) != 1 or frame.count(SCENE_PLACEHOLDER) != int(scene):
             raise ValueError("the chat template loses or repeats the question or the scene")
         before, _, after = frame.partition(_SLOT)
         ids: list[int] = []

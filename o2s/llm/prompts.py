@@ -15,12 +15,15 @@ SYSTEM: dict[Task, str] = {
 DESCRIBE_OBJECT = "Describe this object."
 
 
-def conversation(question: str, task: Task, *, system_role: bool = True) -> list[dict[str, str]]:
+def conversation(
+    question: str, task: Task, *, system_role: bool = True, scene: bool = True
+) -> list[dict[str, str]]:
     """The messages of one question for a chat template, with one placeholder for the scene.
 
-    Without `system_role` the user's turn begins with the system text.
+    Without `system_role` the user's turn begins with the system text. Without `scene` there is no
+    placeholder: a blind question.
     """
-    turn = f"{SCENE_PLACEHOLDER}\n{question}"
+    turn = f"{SCENE_PLACEHOLDER}\n{question}" if scene else question
     if not system_role:
         return [{"role": "user", "content": f"{SYSTEM[task]}\n{turn}"}]
     return [{"role": "system", "content": SYSTEM[task]}, {"role": "user", "content": turn}]

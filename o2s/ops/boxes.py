@@ -131,7 +131,7 @@ def _nms_rotated(boxes, labels, threshold):
     for i in range(len(boxes)):
         for j in range(i + 1, len(boxes)):
             if alive[i] and alive[j] and labels[i] == labels[j]:
-                alive[j] = not np.float32(_pair_iou(boxes[i], boxes[j])) > threshold
+                alive[j] = not np.float32(pair_iou(boxes[i], boxes[j])) > threshold
     return alive
 
 
@@ -140,13 +140,16 @@ def _rotated_iou(a, b):
     overlaps = np.empty((len(a), len(b)), np.float32)
     for i in range(len(a)):
         for j in range(len(b)):
-            overlaps[i, j] = _pair_iou(a[i], b[j])
+            overlaps[i, j] = pair_iou(a[i], b[j])
     return overlaps
 
 
 @compiled
-def _pair_iou(a, b):
-    """IoU of two boxes with headings; the footprints meet by Sutherland-Hodgman clipping."""
+def pair_iou(a, b):
+    """IoU of two boxes; their footprints meet by Sutherland-Hodgman clipping.
+
+    For other compiled functions; `box_iou` is for whole tensors.
+    """
     for axis in range(3, 6):
         if a[axis] <= 0 or b[axis] <= 0:
             return 0.0

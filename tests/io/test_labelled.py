@@ -94,6 +94,10 @@ def test_as_a_scene_it_is_aligned_and_centred(tmp_path: Path, scale: float) -> N
         scene.points.double() + aligned.mean(dim=0), aligned, atol=1e-6, rtol=0
     )
     assert scene.points.mean(dim=0).abs().max() < 1e-5
+    world = scene.points.double() + scene.offset
+    torch.testing.assert_close(
+        world, aligned, atol=1e-6, rtol=0
+    )  # where the annotation's boxes are
     homogeneous = torch.cat([torch.from_numpy(scan.xyz).double(), torch.ones(20, 1)], dim=1)
     expected = (homogeneous @ scene.from_file.T)[:, :3]
     torch.testing.assert_close(scene.points.double(), expected, atol=1e-6, rtol=0)

@@ -1,0 +1,246 @@
+"""The command `o2s eval captions`: scores of dense captioning."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from o2s.cli_eval_shared import check_choice, untrained_note
+from o2s.errors import InputError
+from o2s.loading import ModelSource, load_answerer, set_threads
+from o2s.options import (
+    ConfigOption,
+    DeviceOption,
+    DrawsOption,
+    JsonReportOption,
+    LanguageModelOption,
+    LengthOption,
+    ModelOption,
+    OutFolderOption,
+    PredictionsArgument,
+    PublishedOption,
+    ScenesOption,
+    SeedOption,
+    SetOption,
+    SubsetOption,
+    ThreadsOption,
+    TrustOption,
+)
+from o2s.terminal import progress_bar, say_untrained, step
+
+if TYPE_CHECKING:
+    from o2s.evaluate.captions import DescribedObject
+    from o2s.evaluate.running import System
+    from o2s.evaluate.scene_boxes import PredictedBoxes, TrueBoxes
+
+EXAMPLE = (
+    "Example: o2s eval captions captions --reference ScanRefer_filtered_val.json --boxes prepared"
+)
+
+
+class CaptionVariantName(StrEnum):
+    """Whose way of scoring captions."""
+
+    all = "all"
+    scan2cap = "scan2cap"
+    ll3da = "ll3da"
+    chat_scene = "chat-scene"
+    leo = "leo"
+    video_3d_llm = "video-3d-llm"
+    benchmark = "benchmark"
+
+
+class Regions(StrEnum):
+    """Which boxes a model describes."""
+
+    detector = "detector"
+    reference = "reference"
+
+
+def captions(
+    reference: Annotated[Path, typer.Option(help="A file of descriptions in ScanRefer's format.")],
+    predictions: PredictionsArgument = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="The true boxes: a folder that `o2s prepare` wrote, or a JSON file; --scenes, "
+            "if not given."
+        ),
+    ] = None,
+    variant: Annotated[
+        list[CaptionVariantName] | None,
+        typer.Option(help="Whose way of scoring; repeatable. All of them, if not given."),
+    ] = None,
+    iou: Annotated[
+        list[float] | None, typer.Option(help="A threshold; repeatable. 0.25 and 0.5, else.")
+    ] = None,
+    blind: Annotated[
+        Path | None, typer.Option(help="The model's captions without scene tokens.")
+    ] = None,
+    shuffled: Annotated[
+        Path | None, typer.Option(help="The model's captions with the tokens of other scenes.")
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(help="ScanRefer's train file, to count the most frequent description in."),
+    ] = None,
+    subset: SubsetOption = False,
+    as_published: PublishedOption = False,
+    out_folder: OutFolderOption = None,
+    json_output: JsonReportOption = False,
+    seed: SeedOption = 0,
+    draws: DrawsOption = 1000,
+    scenes: ScenesOption = None,
+    max_new_tokens: LengthOption = 48,
+    regions: Annotated[
+        Regions, typer.Option(help="What the model describes: what it detects, or true boxes.")
+    ] = Regions.detector,
+    model: ModelOption = None,
+    config: ConfigOption = "tiny",
+    override: SetOption = None,
+    language_model: LanguageModelOption = None,
+    trust_pickle: TrustOption = False,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Score the captions of the objects of scenes, m@kIoU.
+
+    Predictions are a folder of what `o2s caption --json` prints, one file a scene, or a JSON list,
+    or JSON lines, of {"scene_id", "box", "caption"} with centre and size in metres, in the aligned
+    coordinates of the true boxes. With --scenes the model describes its own boxes, also blind and
+    with the tokens of other scenes; its captions are stored in OUT as they come, and a run that
+    was interrupted goes on when it is started again.
+    """
+    from o2s.evaluate.caption_report import (
+        all_variants,
+        check_captions,
+        read_described,
+        report_captions,
+    )
+    from o2s.evaluate.ngrams import require_pycocoevalcap
+    from o2s.evaluate.report import file_facts, versions, write_report
+    from o2s.evaluate.running import FILES
+    from o2s.evaluate.scene_boxes import read_predicted_boxes, read_true_boxes
+    from o2s.terminal_report import print_report
+
+    require_pycocoevalcap()
+    check_choice(predictions, scenes, out_folder, draws)
+    thresholds = list(dict.fromkeys(iou or [0.25, 0.5]))
+    if not all(0 < k <= 1 for k in thresholds):
+        raise InputError(f"--iou is {min(thresholds)}, expected thresholds above 0 and up to 1")
+    where = boxes or scenes
+    if where is None:
+        raise InputError("say with --boxes where the true boxes are: a prepared folder or a file")
+    described = read_described(reference)
+    training = None if train is None else read_described(train)
+    truth = read_true_boxes(where)
+    made_from: dict[str, Any] = {
+        "reference": file_facts(reference),
+        "boxes": where.name,
+        "seed": seed,
+        "draws": draws,
+    }
+    notes: list[str] = []
+    held: dict[str, Mapping[str, PredictedBoxes]] = {}
+    if predictions is not None:
+        paths = {"model": predictions, "blind": blind, "shuffled": shuffled}
+        held = {n: read_predicted_boxes(path) for n, path in paths.items() if path is not None}
+    else:
+        assert scenes is not None
+        assert out_folder is not None
+        paths = {}
+        source = ModelSource(model, config, override or [], language_model, trust_pickle)
+        set_threads(threads)
+        settings: dict[str, Any] = {
+            "reference": file_facts(reference)["sha256"],
+            "regions": regions.value,
+            "max_new_tokens": max_new_tokens,
+        }
+        given = truth if regions is Regions.reference else None
+        systems = _run(
+            described, reference, scenes, out_folder, source, device, seed, settings, given
+        )
+        for system in systems:
+            paths[system] = out_folder / FILES[system]
+            held[system] = read_predicted_boxes(paths[system])
+        made_from |= settings
+        notes += untrained_note(settings)
+    if subset:
+        described, note = _only(described, held["model"])
+        notes += note
+    truth = {scene: truth[scene] for scene in {o.scene_id for o in described} if scene in truth}
+    for name, found in held.items():
+        check_captions(
+            described, truth, found, reference=reference, boxes=where, found_in=paths[name] or where
+        )
+    with progress_bar() as progress, step(progress, "scoring"):
+        report = report_captions(
+            described,
+            truth,
+            held.pop("model"),
+            variants=all_variants([v.value for v in variant or [CaptionVariantName.all]]),
+            thresholds=thresholds,
+            baselines=held,
+            training=training,
+            seed=seed,
+            draws=draws,
+            as_published=as_published,
+            made_from=made_from | {"versions": versions("torch", "transformers", "pycocoevalcap")},
+            notes=notes,
+        )
+    if out_folder is not None:
+        write_report(report, out_folder)
+    print_report(report, json_output=json_output)
+
+
+def _run(
+    described: list["DescribedObject"],
+    asked_by: Path,
+    scenes: Path,
+    out_folder: Path,
+    source: ModelSource,
+    device: str | None,
+    seed: int,
+    settings: dict[str, Any],
+    truth: Mapping[str, "TrueBoxes"] | None,
+) -> tuple["System", ...]:
+    """Have the model describe; `settings` gets the facts of the run."""
+    from o2s.evaluate.running import Scenes, begin_run, caption_scenes, model_facts
+    from o2s.files import alone_in
+
+    with progress_bar() as progress:
+        with step(progress, "loading the language model"):
+            answerer = load_answerer(source, device)
+        found = Scenes(scenes, answerer.model.encoder)
+        names = sorted({o.scene_id for o in described})
+        found.require(names, asked_by)
+        name = str(source.folder) if source.folder is not None else f"config {source.config}"
+        settings |= {"scenes": scenes.name, "seed": seed} | model_facts(answerer, name)
+        out_folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(out_folder), step(progress, "describing") as update:
+            begin_run(out_folder, settings)
+            systems = caption_scenes(
+                answerer,
+                found,
+                names,
+                out_folder,
+                truth=truth,
+                seed=seed,
+                max_new_tokens=settings["max_new_tokens"],
+                progress=update,
+            )
+    say_untrained(answerer.untrained)
+    return systems
+
+
+def _only(
+    described: list["DescribedObject"], predictions: Mapping[str, "PredictedBoxes"]
+) -> tuple[list["DescribedObject"], list[str]]:
+    """The objects of scenes with predictions, and a note of how many those are."""
+    chosen = [o for o in described if o.scene_id in predictions]
+    if not chosen:
+        return described, []
+    scenes, all_scenes = {o.scene_id for o in chosen}, {o.scene_id for o in described}
+    return chosen, [f"A subset: {len(scenes)} of {len(all_scenes)} scenes are scored."]

@@ -1,0 +1,363 @@
+"""The command `o2s eval zero-shot`: objects named by the nearest class name, scored."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from o2s.errors import InputError
+from o2s.options import (
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    SetOption,
+    ThreadsOption,
+    TrustOption,
+)
+from o2s.terminal import each, progress_bar, step
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from torch import Tensor
+
+    from o2s.encoder import SceneEncoder
+    from o2s.evaluate.text_embeddings import TextEmbeddings
+    from o2s.evaluate.zero_shot import Cut, ObjectFeatures
+    from o2s.io.labelled import LabelledScan
+    from o2s.loading import ModelSource
+
+EXAMPLE = "Example: o2s eval zero-shot features.safetensors --text classes.safetensors --out scores"
+
+
+class CutName(StrEnum):
+    """What belongs to an object: all points in its box, or those labelled as the object."""
+
+    boxes = "boxes"
+    instances = "instances"
+
+
+class Resampled(StrEnum):
+    """What the bootstrap draws."""
+
+    objects = "objects"
+    scenes = "scenes"
+
+
+def zero_shot(
+    features: Annotated[
+        Path | None,
+        typer.Argument(help="A .safetensors file with `features` [N, D] and `targets` [N]."),
+    ] = None,
+    scenes: Annotated[
+        Path | None, typer.Option(help="Or a folder that `o2s prepare` wrote: embed its objects.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="With --scenes: the folder of a saved model.")
+    ] = None,
+    config: ConfigOption = "tiny",
+    overrides: SetOption = None,
+    cut: Annotated[
+        CutName, typer.Option(help="With --scenes: cut objects out by boxes or by labels.")
+    ] = CutName.boxes,
+    split: Annotated[
+        str | None, typer.Option(help="With --scenes: only scans of this split.")
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="Embedded classes: a .safetensors file, as --write-text writes it."),
+    ] = None,
+    text_model: Annotated[
+        str | None,
+        typer.Option(help="Or a folder or hub name of a CLIP-like text model, to embed --classes."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Classes to choose from: a file, one name a line or a JSON list. With --scenes a "
+            "class list of the scans, such as scannet20."
+        ),
+    ] = None,
+    templates: Annotated[
+        Path | None, typer.Option(help="A JSON or YAML list of prompts, each with one {}.")
+    ] = None,
+    template_set: Annotated[
+        str | None, typer.Option(help="Which list of --templates, where it holds several.")
+    ] = None,
+    write_text: Annotated[
+        Path | None, typer.Option(help="Keep the embedded classes in this .safetensors file.")
+    ] = None,
+    resample: Annotated[
+        Resampled, typer.Option(help="What the intervals draw: objects one by one, or scenes.")
+    ] = Resampled.objects,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap's draws.")] = 0,
+    draws: Annotated[
+        int, typer.Option(min=0, help="How many draws; 0 leaves the intervals away.")
+    ] = 1000,
+    out_folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="A folder for scores.json, scores.md and confusion.png."),
+    ] = None,
+    json_output: JsonOption = False,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    trust_pickle: TrustOption = False,
+) -> None:
+    """Score zero-shot classification: the class whose embedded name is nearest wins.
+
+    With --scenes and --out the embedded objects are kept in OUT/features.safetensors, which is
+    an input of this command, and scan by scan in OUT/features, so that a killed run goes on.
+    """
+    from o2s.evaluate.report import file_facts, write_report
+    from o2s.evaluate.text_embeddings import write_text_embeddings
+    from o2s.evaluate.zero_shot import read_features, score_zero_shot, write_features
+    from o2s.files import alone_in, clear_leftovers
+    from o2s.loading import ModelSource, set_threads
+    from o2s.terminal_report import print_report
+    from o2s.view.confusion import draw_confusion
+
+    _require_one("FEATURES", features, "--scenes", scenes)
+    _require_one("--text", text, "--text-model", text_model)
+    if text is not None and (templates or template_set):
+        raise InputError("--templates and --template-set go with --text-model, not with --text")
+    if scenes is None and (model or overrides or split or cut is CutName.instances):
+        raise InputError("--model, --set, --split and --cut go with --scenes, not with FEATURES")
+    if scenes is not None and classes is None:
+        raise InputError("--scenes needs --classes: a class list of the scans, such as scannet20")
+    if template_set is not None and templates is None:
+        raise InputError("--template-set chooses among the lists of --templates: give that as well")
+    if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
+        raise InputError(f"{out_folder}: is a file; expected a folder, or a new name for one")
+    if write_text is not None and write_text.is_dir():
+        raise InputError(f"--write-text {write_text}: is a folder; expected the name of a file")
+    source = ModelSource(model, config, overrides or [], trust_pickle=trust_pickle)
+    set_threads(threads)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(progress_bar())
+        if out_folder is not None:
+            out_folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone_in(out_folder))
+            clear_leftovers(out_folder)
+        objects, scans = None, None
+        if scenes is None:
+            assert features is not None
+            objects = read_features(features)
+            candidates = None if classes is None else _read_names(classes)
+        else:
+            assert classes is not None
+            scans = _Scans.find(scenes, classes, split)
+            candidates = scans.classes
+        named = candidates or (None if objects is None else objects.classes)
+        prompts = (text_model, templates, template_set, device)
+        words = _read_text(text) if text is not None else _embed_text(progress, named, *prompts)
+        if write_text is not None:
+            write_text_embeddings(words, write_text)
+        if objects is None:
+            assert scans is not None
+            objects = _embed_scans(
+                progress, scans, words, source, cut=cut.value, device=device, out_folder=out_folder
+            )
+            if out_folder is not None:
+                write_features(objects, out_folder / "features.safetensors")
+        with step(progress, "scoring"):
+            report, confusion = score_zero_shot(
+                objects,
+                words,
+                candidates=candidates,
+                resample=resample.value,
+                seed=seed,
+                draws=draws,
+            )
+            read = [path for path in (features, text, templates) if path is not None]
+            files = {"files": [file_facts(path) for path in read]}
+            report = replace(report, made_from={**report.made_from, **files})
+        if out_folder is not None:
+            names = candidates or objects.classes or words.classes
+            title = f"Zero-shot classification of {len(objects.targets)} objects"
+            title += " (untrained encoder)" if objects.untrained else ""
+            draw_confusion(confusion, names, out_folder / "confusion.png", title=title)
+            write_report(report, out_folder)
+    print_report(report, json_output=json_output)
+
+
+@dataclass(frozen=True)
+class _Scans:
+    """The annotated scans of a folder, and one of their class lists.
+
+    `first` is the number of the first class: class 0 of NYU40 is "unannotated".
+    """
+
+    folder: Path
+    paths: tuple[Path, ...]
+    class_list: str
+    classes: tuple[str, ...]
+    first: int
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def find(cls, folder: Path, class_list: str, split: str | None) -> "_Scans":
+        from o2s.datasets.preparation import read_index
+        from o2s.evaluate.text_embeddings import name_list
+        from o2s.io.cloud import quote
+
+        index = read_index(folder)
+        names = index["class_names"].get(class_list)
+        if not names:
+            there = ", ".join(index["class_names"]) or "none"
+            raise InputError(f"{folder}: no class list {quote(class_list)}; there are {there}")
+        scans = [s for s in index["scans"] if s["objects"] and split in (None, s["split"])]
+        if not scans:
+            where = "" if split is None else f" in the split {quote(split)}"
+            raise InputError(f"{folder}: no scans with annotated objects{where}")
+        first = 1 if class_list == "nyu40" else 0
+        return cls(
+            folder=folder,
+            paths=tuple(folder / scan["file"] for scan in scans),
+            class_list=class_list,
+            classes=name_list(list(names[first:]), f"{folder}: class list {class_list}"),
+            first=first,
+            facts={"dataset": index["dataset"], "split": split or "all", "scans": len(scans)},
+        )
+
+
+def _embed_scans(
+    progress: "Progress",
+    scans: _Scans,
+    words: "TextEmbeddings",
+    source: "ModelSource",
+    *,
+    cut: "Cut",
+    device: str | None,
+    out_folder: Path | None,
+) -> "ObjectFeatures":
+    """Embed the objects that have a class; objects of no class, or too few points, are counted."""
+    import numpy as np
+    import torch
+
+    from o2s.evaluate.zero_shot import ObjectFeatures, require_same_width
+    from o2s.io.labelled import read_labelled
+    from o2s.loading import find_device, load_encoder
+
+    words.select(scans.classes)  # what does not fit is said before the long work
+    encoder, untrained = load_encoder(source)
+    encoder.to(find_device(device))
+    require_same_width(encoder.point_bert.config.embedding, "the region encoder", words)
+    made_from = _checksum(encoder, cut)
+    features, targets, names, empty, other = [], [], [], 0, 0
+    for path in each(progress, "embedding objects", list(scans.paths)):
+        scan = read_labelled(path)
+        if scan.objects is None or scans.class_list not in scan.objects.classes:
+            raise InputError(f"{path}: objects without {scans.class_list}; run `o2s prepare` again")
+        cache = None if out_folder is None else out_folder / "features" / path.name
+        kept, embedded = _embed_scan(path, scan, encoder, cut, made_from, cache)
+        numbers = scan.objects.classes[scans.class_list].astype(np.int64) - scans.first
+        found = torch.from_numpy(numbers)[kept]
+        has_class = found >= 0
+        empty += len(numbers) - len(kept)
+        other += int((~has_class).sum())
+        features.append(embedded[has_class])
+        targets.append(found[has_class])
+        names += [scan.name] * len(targets[-1])
+    if not names:
+        raise InputError(f"{scans.folder}: no object has a class of {scans.class_list}")
+    reasons = {"too few points": empty, f"no class of {scans.class_list}": other}
+    return ObjectFeatures(
+        features=torch.cat(features),
+        targets=torch.cat(targets),
+        source=str(scans.folder),
+        classes=scans.classes,
+        scenes=tuple(names),
+        untrained=("region encoder",) if "region encoder" in untrained else (),
+        notes=tuple(f"{n} objects were left out: {why}" for why, n in reasons.items() if n),
+        made_from={
+            **scans.facts,
+            "class_list": scans.class_list,
+            "cut": cut,
+            "model": source.config if source.folder is None else source.folder.name,
+            "overrides": list(source.overrides),
+            "encoder": made_from,
+        },
+    )
+
+
+def _embed_scan(
+    path: Path,
+    scan: "LabelledScan",
+    encoder: "SceneEncoder",
+    cut: "Cut",
+    checksum: str,
+    cache: Path | None,
+) -> "tuple[Tensor, Tensor]":
+    """Numbers of objects, and their embeddings; from the cache if the same made them."""
+    from o2s.evaluate.text_embeddings import read_tensors, write_tensors
+    from o2s.evaluate.zero_shot import embed_objects
+    from o2s.io.labelled import labelled_facts, labelled_scene
+
+    made_from = f"{checksum} {(labelled_facts(path) or {}).get('made_from')}"
+    if cache is not None and cache.is_file():
+        # A damaged file is made anew.
+        with contextlib.suppress(InputError):
+            tensors, held = read_tensors(cache, "embedded objects")
+            if held.get("made_from") == made_from:
+                return tensors["objects"], tensors["features"]
+    kept, features = embed_objects(labelled_scene(path), scan, encoder, cut)
+    if cache is not None:
+        write_tensors(cache, {"objects": kept, "features": features}, {"made_from": made_from})
+    return kept, features
+
+
+def _checksum(encoder: "SceneEncoder", cut: str) -> str:
+    """Of all that the embedding of an object depends on beside its scan."""
+    import hashlib
+    import json
+
+    config = {"regions": asdict(encoder.config.regions), "cut": cut}
+    config["size"] = asdict(encoder.point_bert.config)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, value in sorted(encoder.point_bert.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy(force=True).tobytes())
+    return digest.hexdigest()
+
+
+def _read_text(path: Path) -> "TextEmbeddings":
+    from o2s.evaluate.text_embeddings import read_text_embeddings
+
+    return read_text_embeddings(path)
+
+
+def _embed_text(
+    progress: "Progress",
+    classes: Sequence[str] | None,
+    model: str | None,
+    templates: Path | None,
+    template_set: str | None,
+    device: str | None,
+) -> "TextEmbeddings":
+    from transformers.utils import logging as transformers_logging
+
+    from o2s.evaluate.text_embeddings import TEMPLATES, embed_classes, read_templates
+    from o2s.loading import find_device
+
+    assert model is not None
+    if classes is None:
+        raise InputError("--text-model needs --classes, a file of class names to embed")
+    transformers_logging.disable_progress_bar()
+    prompts = read_templates(templates or TEMPLATES, template_set)
+    with step(progress, "embedding class names") as update:
+        found = find_device(device)
+        return embed_classes(classes, prompts, model, device=found, progress=update)
+
+
+def _read_names(classes: str) -> tuple[str, ...]:
+    from o2s.evaluate.text_embeddings import read_classes
+
+    return read_classes(Path(classes))
+
+
+def _require_one(name: str, value: object, other_name: str, other: object) -> None:
+    if (value is None) == (other is None):
+        raise InputError(f"give either {name} or {other_name}, and not both")

@@ -1,0 +1,1 @@
+"""Scores that name their variant, their data, their uncertainty and what made them."""

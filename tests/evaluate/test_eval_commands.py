@@ -1,0 +1,331 @@
+"""`o2s eval qa` and `o2s eval captions` as a user meets them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import o2s
+from fakes import small_recipe
+from scannet_fake import write_download
+
+from o2s.datasets.preparation import prepare
+from o2s.datasets.scannet import ScanNet
+from o2s.evaluate import running
+from o2s.evaluate.scene_boxes import read_predicted_boxes, read_true_boxes
+from o2s.llm.answering import SceneAnswerer
+
+SCENES = ("scene0000_00", "scene0001_00", "scene0002_00")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, language_model: str) -> Path:
+    """Prepared scans, a tiny saved model, questions and descriptions with right predictions."""
+    root = tmp_path_factory.mktemp("evaluation")
+    prepare(ScanNet(write_download(root / "raw", {"val": SCENES})), root / "prepared")
+    SceneAnswerer.build(small_recipe(language_model)).save(root / "model")
+    questions = [
+        {
+            "scene_id": scene,
+            "question_id": f"{scene}-{n}",
+            "question": text,
+            "answers": answers,
+            "object_ids": [],
+        }
+        for scene in SCENES
+        for n, (text, answers) in enumerate(
+            [("What color is it?", ["red", "dark red"]), ("Where is it?", ["near the door"])]
+        )
+    ]
+    write(root / "scanqa.json", questions)
+    right = [{"question_id": q["question_id"], "answer": q["answers"][0]} for q in questions]
+    write(root / "answers.json", right)
+    boxes = read_true_boxes(root / "prepared")
+    described, captions = [], []
+    for scene, true in boxes.items():
+        for number, identity in list(enumerate(true.ids))[:4]:
+            words = ["object", identity, "of", scene, "."]
+            refer = {"scene_id": scene, "object_id": identity, "object_name": "chair"}
+            text = {"ann_id": "0", "description": " ".join(words), "token": words}
+            described.append(refer | text)
+            box = true.boxes[number, :6].tolist()
+            captions.append({"scene_id": scene, "box": box, "caption": " ".join(words)})
+    write(root / "scanrefer.json", described)
+    write(root / "captions.json", captions)
+    return root
+
+
+def write(path: Path, value: object) -> Path:
+    path.write_text(json.dumps(value))
+    return path
+
+
+def scores(table: dict[str, Any], row: str = "all") -> dict[str, float | None]:
+    return {name: score["value"] for name, score in table[row]["scores"].items()}
+
+
+def test_right_answers_score_all_there_is(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = o2s(
+        capsys,
+        *("eval", "qa", folder / "answers.json", "--reference", folder / "scanqa.json"),
+        *("--variant", "leo", "--variant", "ll3da", "--out", tmp_path / "scores", "--json"),
+    )
+    assert code == 0
+    report = json.loads(out)
+    assert report == json.loads((tmp_path / "scores" / "scores.json").read_text())
+    assert scores(report["tables"]["leo"])["EM@1"] == 1.0
+    assert set(report["tables"]["leo"]) == {"all", "color", "place"}
+    assert report["tables"]["leo"]["all"]["counts"] == {"questions": 6, "references": 9}
+    majority = scores(report["tables"]["leo, beside answers without the scene"], "majority answer")
+    assert majority["EM@1"] == 1.0  # every scene has the same two questions
+    assert report["made_from"]["versions"]["pycocoevalcap"] == "1.2"
+    assert any("no blind row" in note for note in report["notes"])
+    assert "## leo" in (tmp_path / "scores" / "scores.md").read_text()
+
+
+def test_baselines_may_be_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blind = [{"question_id": f"{s}-{n}", "answer": "red"} for s in SCENES for n in range(2)]
+    path = write(folder / "blind.json", blind)
+    code, out, _ = o2s(
+        capsys,
+        *("eval", "qa", folder / "answers.json", "--reference", folder / "scanqa.json"),
+        *("--variant", "leo", "--blind", path, "--json"),
+    )
+    assert code == 0
+    rows = json.loads(out)["tables"]["leo, beside answers without the scene"]
+    assert scores(rows, "blind (no scene tokens)")["EM@1"] == 0.5
+    gain = rows["gain over blind"]["scores"]["EM@1"]
+    assert gain["value"] == 0.5
+    assert 0 <= gain["low"] <= 0.5 <= gain["high"] <= 1
+
+
+def test_tables_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = o2s(
+        capsys,
+        *("eval", "qa", folder / "answers.json", "--reference", folder / "scanqa.json"),
+        *("--variant", "leo"),
+    )
+    assert code == 0
+    [line] = [line for line in out.splitlines() if line.split()[:1] == ["color"]]
+    assert line.split()[:4] == ["color", "3", "6", "100.0"]
+    assert "95 % intervals" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["answers.json", "--reference", "none.json"], "none.json: no such file"),
+        (["none.json", "--reference", "scanqa.json"], "none.json: no such file"),
+        (["--reference", "scanqa.json"], "either a file of predictions, or --scenes"),
+        (["answers.json", "--reference", "scanqa.json", "--draws", "-1"], "--draws is -1"),
+        (["--reference", "scanqa.json", "--scenes", "prepared"], "--out"),
+        (["few.json", "--reference", "scanqa.json"], "no prediction for 5 of 6 questions"),
+        (["more.json", "--reference", "scanqa.json"], "'zzz' is not in the reference"),
+        (["answers.json", "--reference", "scanqa.json", "--blind", "few.json"], "few.json: no"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    folder: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    right = json.loads((folder / "answers.json").read_text())
+    write(folder / "few.json", right[:1])
+    write(folder / "more.json", [*right, {"question_id": "zzz", "answer": "x"}])
+    paths = [str(folder / a) if (folder / a).suffix or a == "prepared" else a for a in arguments]
+    out_folder = [] if "--scenes" in paths else ["--out", str(tmp_path / "scores")]
+    code, out, err = o2s(capsys, "eval", "qa", *paths, *out_folder)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert out == ""
+    assert not (tmp_path / "scores").exists()
+
+
+def run_model(folder: Path, out: Path, *more: str) -> list[Any]:
+    return [
+        *("eval", "qa", "--reference", folder / "scanqa.json", "--scenes", folder / "prepared"),
+        *("--model", folder / "model", "--out", out, "--variant", "leo", "--json"),
+        *("--max-new-tokens", "4", *more),
+    ]
+
+
+def test_a_model_answers_seeing_blind_and_shuffled(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = o2s(capsys, *run_model(folder, tmp_path))
+    assert code == 0, err
+    report = json.loads(out)
+    rows = report["tables"]["leo, beside answers without the scene"]
+    assert list(rows) == [
+        "model",
+        "blind (no scene tokens)",
+        "shuffled scene (tokens of another)",
+        "majority answer",
+        "gain over blind",
+        "gain over shuffled scene",
+    ]
+    assert any("Untrained" in note for note in report["notes"])
+    assert report["made_from"]["untrained"]
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    assert len(lines) == 6
+    # The stored answers are predictions like any others.
+    again = ["--blind", tmp_path / "predictions_blind.jsonl"]
+    code, out, _ = o2s(
+        capsys,
+        *("eval", "qa", tmp_path / "predictions.jsonl", "--reference", folder / "scanqa.json"),
+        *(*again, "--variant", "leo", "--json"),
+    )
+    assert code == 0
+    assert json.loads(out)["tables"]["leo"] == report["tables"]["leo"]
+
+
+def test_a_killed_run_goes_on_where_it_stopped(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert o2s(capsys, *run_model(folder, whole))[0] == 0
+    asked: list[str] = []
+    original = SceneAnswerer.ask_batch
+
+    def counting(self: SceneAnswerer, looks: Any, questions: Any, **options: Any) -> Any:
+        asked.extend(questions)
+        return original(self, looks, questions, **options)
+
+    monkeypatch.setattr(SceneAnswerer, "ask_batch", counting)
+    parts.mkdir()
+    (parts / "run.json").write_text((whole / "run.json").read_text())
+    stored = (whole / "predictions.jsonl").read_text()
+    (parts / "predictions.jsonl").write_text(stored[: len(stored) // 2])  # cut within a line
+    kept = stored[: len(stored) // 2].count("\n")
+    assert o2s(capsys, *run_model(folder, parts))[0] == 0
+    assert len(asked) == 3 * 6 - kept
+    for name in ("predictions.jsonl", "predictions_blind.jsonl", "predictions_shuffled.jsonl"):
+        assert (parts / name).read_text() == (whole / name).read_text(), name
+    asked.clear()
+    assert o2s(capsys, *run_model(folder, parts))[0] == 0
+    assert asked == []
+
+
+def test_a_run_with_other_settings_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert o2s(capsys, *run_model(folder, tmp_path))[0] == 0
+    before = (tmp_path / "predictions.jsonl").read_text()
+    code, _, err = o2s(capsys, *run_model(folder, tmp_path, "--seed", "7"))
+    assert code == 2
+    assert "begun with another seed" in err
+    assert (tmp_path / "predictions.jsonl").read_text() == before
+
+
+def test_scenes_that_are_not_prepared_are_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = json.loads((folder / "scanqa.json").read_text())[0] | {"scene_id": "scene0404_00"}
+    reference = write(tmp_path / "scanqa.json", [entry])
+    arguments = run_model(folder, tmp_path / "out")
+    arguments[arguments.index(folder / "scanqa.json")] = reference
+    code, _, err = o2s(capsys, *arguments)
+    assert code == 2
+    assert "no prepared scan 'scene0404_00'" in err
+
+
+def test_shuffled_scenes_are_of_other_rooms() -> None:
+    names = [f"scene{room:04d}_{scan:02d}" for room in range(5) for scan in range(3)]
+    partners = running.other_scenes(names, seed=0)
+    assert set(partners) == set(names)
+    assert all(a.split("_")[0] != b.split("_")[0] for a, b in partners.items())
+    assert running.other_scenes(["scene0000_00", "scene0000_01"], seed=0) == {}
+
+
+def test_right_captions_score_all_there_is(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = o2s(
+        capsys,
+        *("eval", "captions", folder / "captions.json", "--reference", folder / "scanrefer.json"),
+        *("--boxes", folder / "prepared", "--variant", "ll3da", "--iou", "0.5"),
+        *("--out", tmp_path / "scores", "--json"),
+    )
+    assert code == 0, err
+    report = json.loads(out)
+    table = report["tables"]["ll3da @0.5IoU"]
+    assert scores(table)["ROUGE-L"] == pytest.approx(1)
+    assert scores(table)["ROUGE-L F"] == pytest.approx(1)
+    count = len(json.loads((folder / "captions.json").read_text()))
+    assert table["all"]["counts"] == {
+        **{"objects": count, "found": count, "descriptions": count, "boxes": count}
+    }
+    assert list(table) == ["all", "chair"]
+
+
+def test_a_model_describes_its_own_or_true_boxes(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        *("eval", "captions", "--reference", folder / "scanrefer.json"),
+        *("--scenes", folder / "prepared", "--model", folder / "model", "--variant", "ll3da"),
+        *("--max-new-tokens", "3", "--draws", "10", "--json"),
+    ]
+    code, out, err = o2s(capsys, *arguments, "--regions", "reference", "--out", tmp_path / "true")
+    assert code == 0, err
+    table = json.loads(out)["tables"]["ll3da @0.5IoU"]
+    assert table["all"]["counts"]["found"] == table["all"]["counts"]["objects"]
+    held = read_predicted_boxes(tmp_path / "true" / "predictions.jsonl")
+    true = read_true_boxes(folder / "prepared")
+    for scene in SCENES:  # in the coordinates of the annotation
+        assert held[scene].boxes == pytest.approx(true[scene].boxes, abs=1e-5)
+    blind = read_predicted_boxes(tmp_path / "true" / "predictions_blind.jsonl")
+    assert len({caption for boxes in blind.values() for caption in boxes.captions}) == 1
+    code, out, err = o2s(capsys, *arguments, "--out", tmp_path / "found")
+    assert code == 0, err
+    assert "beside captions without the scene" in "".join(json.loads(out)["tables"])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"scene_id": "scene0909_00"}, "scene 'scene0909_00' is not in"),
+        ({"caption": None}, "has no caption"),
+        ({"box": [1, 2, 3, 1, 1, float("nan")]}, "nan"),
+    ],
+)
+def test_wrong_captions_are_one_line(
+    folder: Path,
+    tmp_path: Path,
+    change: dict[str, object],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entries = json.loads((folder / "captions.json").read_text())
+    path = write(tmp_path / "captions.json", [*entries[:-1], entries[-1] | change])
+    code, out, err = o2s(
+        capsys,
+        *("eval", "captions", path, "--reference", folder / "scanrefer.json"),
+        *("--boxes", folder / "prepared", "--out", tmp_path / "scores"),
+    )
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert out == ""
+    assert not (tmp_path / "scores").exists()
+
+
+def test_descriptions_of_unknown_objects_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = json.loads((folder / "scanrefer.json").read_text())[0] | {"object_id": "999"}
+    code, _, err = o2s(
+        capsys,
+        *("eval", "captions", folder / "captions.json"),
+        *("--reference", write(tmp_path / "r.json", [entry]), "--boxes", folder / "prepared"),
+    )
+    assert code == 2
+    assert "no box of object '999'" in err
