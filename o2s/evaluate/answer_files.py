@@ -9,14 +9,14 @@ and Chat-Scene's "qid" and "pred" are understood as well. Texts are taken to the
 are: the variants of the metrics differ in what they clean.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from o2s.datasets.language_files import json_entries
 from o2s.errors import InputError
+from o2s.evaluate.json_files import read_records
 from o2s.io.cloud import quote
 
 
@@ -152,52 +152,8 @@ def match_answers(
     return chosen, [answers[question.id] for question in chosen]
 
 
-def read_records(path: Path, expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON objects of a list or of lines, each with the place where it stands.
-
-    Raises:
-        InputError: no such file, not UTF-8, not JSON, a key comes twice, or not objects.
-    """
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: {found}; expected a JSON file of {expected}")
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; expected JSON: {expected}") from None
-    if text.lstrip().startswith("["):
-        values = [(f"{path}: [{i}]", v) for i, v in enumerate(_parse(f"{path}", text, expected))]
-    else:
-        values = [
-            (f"{path}: line {number}", _parse(f"{path}: line {number}", line, expected))
-            for number, line in enumerate(text.split("\n"), start=1)
-            if line.strip()
-        ]
-    for at, value in values:
-        if not isinstance(value, dict):
-            raise InputError(f"{at}: {quote(value)}; expected {expected}")
-        yield at, value
-
-
 _ID_KEYS = ("question_id", "qid")
 _ANSWER_KEYS = ("answer", "answer_top10", "text", "pred")
-
-
-def _parse(at: str, text: str, expected: str) -> Any:
-    def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        held = dict(pairs)
-        if len(held) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise InputError(f"{at}: the key {quote(twice)} comes twice in one object")
-        return held
-
-    try:
-        return json.loads(text, object_pairs_hook=without_repeats)
-    except InputError:
-        raise
-    except (ValueError, RecursionError):
-        raise InputError(f"{at}: not JSON; expected {expected}") from None
 
 
 def _pick(

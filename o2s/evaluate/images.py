@@ -34,8 +34,8 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from o2s.errors import InputError
 from o2s.evaluate import image_answers as answers
 from o2s.evaluate import ngrams
-from o2s.evaluate.answer_files import read_records
 from o2s.evaluate.bootstrap import Estimate, draw_counts, estimate, mean_estimate
+from o2s.evaluate.json_files import read_records
 from o2s.evaluate.report import Report, Row, Table, file_facts, versions
 from o2s.io.cloud import quote
 

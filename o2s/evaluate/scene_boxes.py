@@ -12,7 +12,6 @@ counter-clockwise seen from above. A `box` is centre and size, and a heading whe
 """
 
 import difflib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from jaxtyping import Float64
 
 from o2s.datasets.preparation import INDEX, read_index
 from o2s.errors import InputError
+from o2s.evaluate.json_files import parse_json, read_records, read_text
 from o2s.io.cloud import quote
 from o2s.io.labelled import read_labelled
 
@@ -71,7 +71,7 @@ def read_predicted_boxes(path: Path) -> dict[str, PredictedBoxes]:
         raise InputError(f"{path}: no .json files; expected one for each scene, {_NESTED}")
     found: dict[str, PredictedBoxes] = {}
     for file in files:
-        held = _load(file, _NESTED)
+        held = parse_json(f"{file}", read_text(file, _NESTED), _NESTED)
         if not isinstance(held, dict) or "boxes" not in held:
             raise InputError(f'{file}: no "boxes"; expected {_NESTED}')
         found[file.stem] = _predicted(file.stem, _nested(held, f"{file}: "))
@@ -103,8 +103,8 @@ def read_true_boxes(
             "folder that `o2s prepare` wrote"
         )
     held: dict[str, dict[str, tuple[list[float], str]]] = {}
-    for at, values in _entries(path, _TRUTH):
-        entry = _Entry(at, values, _TRUTH)
+    for at, values in read_records(path, _TRUTH):
+        entry = _Entry(f"{at}.", values, _TRUTH)
         objects = held.setdefault(entry.text("scene_id"), {})
         identity = entry.id("object_id")
         if identity in objects:
@@ -261,7 +261,8 @@ def _from_entries(path: Path) -> dict[str, PredictedBoxes]:
     """Predictions of one file, whose entries are boxes or whole scenes."""
     rows: dict[str, list[_Row]] = {}
     whole: set[str] = set()
-    for at, values in _entries(path, _FLAT):
+    for where, values in read_records(path, _FLAT):
+        at = f"{where}."
         entry = _Entry(at, values, _FLAT)
         nested = "boxes" in values
         if nested and values.get("scene_id") is None:
@@ -345,70 +346,6 @@ def _index_names(folder: Path, classes: str) -> tuple[str, ...]:
         known = ", ".join(lists) if isinstance(lists, dict) and lists else "none"
         raise InputError(f"{folder}: no class list {quote(classes)}; expected one of: {known}")
     return tuple(map(str, lists[classes]))
-
-
-def _entries(path: Path, expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON list, of JSON Lines, or the one object of a file, and where they are.
-
-    Raises:
-        InputError: the file is missing, holds anything else, or nothing.
-    """
-    held = _load(path, expected)
-    values = held if isinstance(held, list) else [held]
-    if not values:
-        raise InputError(f"{path}: an empty list; expected {expected}")
-    for number, value in enumerate(values):
-        at = f"{path}: [{number}]" if isinstance(held, list) else f"{path}: "
-        if not isinstance(value, dict):
-            raise InputError(f"{at.rstrip(': ')}: {quote(value)}; expected {expected}")
-        yield (f"{at}." if isinstance(held, list) else at), value
-
-
-def _load(path: Path, expected: str) -> Any:
-    """What a JSON file holds; a list of what the lines of JSON Lines hold."""
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: {found}; expected {expected}")
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; expected {expected}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    lines = [line for line in text.splitlines() if line.strip()]
-    try:
-        return _parse(path, text)
-    except (ValueError, RecursionError) as error:
-        # The first line of JSON Lines is whole; that of broken JSON over several lines is not.
-        if isinstance(error, InputError) or len(lines) < 2 or lines[0].rstrip()[-1] != "}":
-            raise _not_json(path, error, expected) from None
-    values = []
-    for number, line in enumerate(lines, 1):
-        try:
-            values.append(_parse(path, line))
-        except (ValueError, RecursionError) as error:
-            raise _not_json(path, error, expected, f"line {number} is ") from None
-    return values
-
-
-def _parse(path: Path, text: str) -> Any:
-    """JSON whose objects have each key once: of others, json would keep the last."""
-
-    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        held = dict(pairs)
-        if len(held) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise InputError(f"{path}: the key {quote(twice)} comes twice in one object")
-        return held
-
-    return json.loads(text, object_pairs_hook=build)
-
-
-def _not_json(path: Path, error: Exception, expected: str, where: str = "") -> InputError:
-    if isinstance(error, InputError):
-        return error
-    return InputError(f"{path}: {where}not JSON; expected {expected}")
 
 
 def _more(names: Sequence[str]) -> str:

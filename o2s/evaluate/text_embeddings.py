@@ -25,8 +25,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from o2s.errors import InputError
+from o2s.evaluate.json_files import RepeatedKeyError, each_key_once, parse_json, read_text
 from o2s.files import replacing
-from o2s.io.cloud import quote, read_bytes, require_file
+from o2s.io.cloud import quote, require_file
 
 METADATA = "o2s"  # the key of the metadata, one JSON object
 TEMPLATES = Path(str(files("o2s") / "evaluate" / "prompt_templates.yaml"))
@@ -190,7 +191,7 @@ def read_tensors(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str
     except (SafetensorError, OSError) as error:
         line = quote(" ".join(str(error).split()))
         raise InputError(f"{path}: not a .safetensors file ({line}); expected {expected}") from None
-    facts = _parse_json(path, entry, f"metadata {METADATA}")
+    facts = parse_json(f"{path}", entry, f"metadata {METADATA}")
     if not isinstance(facts, dict):
         raise InputError(f"{path}: metadata {METADATA}: {quote(entry)}; expected a JSON object")
     return tensors, facts
@@ -210,10 +211,10 @@ def read_classes(path: Path) -> tuple[str, ...]:
         InputError: the file is missing or of another format, or a name comes twice.
     """
     expected = "class names, one a line or as a JSON list"
-    text = _read_text(path, expected)
+    text = read_text(path, expected)
     if path.suffix.lower() != ".json":
         return name_list([line for line in text.splitlines() if line.strip()], f"{path}: name")
-    held = _parse_json(path, text, expected)
+    held = parse_json(f"{path}", text, expected)
     if isinstance(held, dict):
         if len(held) != 1:
             raise InputError(f"{path}: holds {len(held)} entries; expected {expected}")
@@ -233,9 +234,9 @@ def read_templates(path: Path = TEMPLATES, name: str | None = None) -> tuple[str
             named; a template has not exactly one `{}`, or comes twice.
     """
     expected = "a list of templates, or a mapping of names to lists"
-    text = _read_text(path, expected)
+    text = read_text(path, expected)
     is_yaml = path.suffix.lower() in (".yaml", ".yml")
-    held = (_parse_yaml if is_yaml else _parse_json)(path, text, expected)
+    held = (_parse_yaml if is_yaml else parse_json)(f"{path}", text, expected)
     where = f"{path}: "
     if isinstance(held, dict):
         there = ", ".join(map(quote, held)) or "none"
@@ -327,40 +328,12 @@ class _TextTower:
         return self.model(**inputs).text_embeds.float().cpu()
 
 
-def _read_text(path: Path, expected: str) -> str:
-    try:
-        return read_bytes(path, expected).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; expected {expected}") from None
-
-
-def _parse_json(path: Path, text: str, expected: str) -> Any:
-    try:
-        return json.loads(text, object_pairs_hook=_each_key_once)
-    except (ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, _RepeatedKeyError) else "not JSON"
-        raise InputError(f"{path}: {reason}; expected {expected}") from None
-
-
-def _parse_yaml(path: Path, text: str, expected: str) -> Any:
+def _parse_yaml(at: str, text: str, expected: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error) if isinstance(error, _RepeatedKeyError) else "not YAML"
-        raise InputError(f"{path}: {reason}; expected {expected}") from None
-
-
-class _RepeatedKeyError(ValueError):
-    """A mapping that says the same key twice."""
-
-
-def _each_key_once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    held: dict[Any, Any] = {}
-    for key, value in pairs:
-        if key in held:
-            raise _RepeatedKeyError(f"the key {quote(key)} comes twice")
-        held[key] = value
-    return held
+        reason = str(error) if isinstance(error, RepeatedKeyError) else "not YAML"
+        raise InputError(f"{at}: {reason}; expected {expected}") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -369,7 +342,7 @@ class _Loader(yaml.SafeLoader):
 
 def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     pairs = [(str(key.value), loader.construct_object(v, deep=True)) for key, v in node.value]
-    return _each_key_once(pairs)
+    return each_key_once(pairs)
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)

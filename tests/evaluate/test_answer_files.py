@@ -98,7 +98,8 @@ def test_predictions_of_several_forms(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "value, message",
     [
-        ("not json", "line 1: not JSON"),
+        ("not json", "not JSON"),
+        ('{"question_id": "a", "answer": "x"}\n{"question', "line 2: not JSON"),
         ("[1, 2", "not JSON"),
         ("[1]", r"\[0\]: .1."),
         ('{"question_id": "a", "question_id": "b", "answer": "x"}', "'question_id' comes twice"),

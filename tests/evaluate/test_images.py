@@ -159,8 +159,8 @@ ONE = '[{"id": 0, "answer": ""}]'
 @pytest.mark.parametrize(
     "answers, reference, expected",
     [
-        ("[]", BOX % "[0, 0, 1, 1]", "no entries"),
-        (ONE, "[]", "no entries"),
+        ("[]", BOX % "[0, 0, 1, 1]", "empty"),
+        (ONE, "[]", "empty"),
         ("{", BOX % "[0, 0, 1, 1]", "not JSON"),
         ("[3]", BOX % "[0, 0, 1, 1]", "[0]: '3'"),
         ('[{"id": 7, "answer": ""}]', BOX % "[0, 0, 1, 1]", "'7' is not in"),

@@ -86,11 +86,11 @@ def nested(**changes: object) -> list[object]:
 @pytest.mark.parametrize(
     "content, named",
     [
-        ("", "not JSON"),
+        ("", "is empty"),
         ("{", "not JSON"),
-        ('{"a": 1}\n{"b":', "line 2 is not JSON"),
+        ('{"a": 1}\n{"b":', "line 2: not JSON"),
         ('[{"scene_id": "a", "scene_id": "b"}]', "'scene_id' comes twice"),
-        ([], "an empty list"),
+        ([], "empty; expected"),
         ("3", "'3'"),
         (["x"], r"\[0\]: 'x'"),
         ([{"boxes": []}], r"\[0\].scan is missing"),

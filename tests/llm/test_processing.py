@@ -137,3 +137,13 @@ def test_the_gate_sees_the_very_tokens_of_the_prompt(processor: SceneLMProcessor
     question, row = batch["question_ids"][0], batch["input_ids"][0]
     windows = row.unfold(0, len(question), 1)
     assert int((windows == question).all(dim=1).sum()) == 1
+
+
+def test_a_blind_question_has_no_scene_and_no_place_for_one(processor: SceneLMProcessor) -> None:
+    batch = processor(QUESTIONS, None)
+    assert not (batch["input_ids"] == processor.scene_token_id).any()
+    assert not any(name.startswith("region") for name in batch)
+    seeing = processor(QUESTIONS, LOOKS)
+    assert torch.equal(batch["question_ids"], seeing["question_ids"])  # the gate reads the same
+    trained = processor(QUESTIONS[:1], None, ["red"])
+    assert (trained["labels"] != -100).any()
