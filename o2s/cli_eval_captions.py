@@ -135,7 +135,7 @@ def captions(
         raise InputError("say with --boxes where the true boxes are: a prepared folder or a file")
     described = read_described(reference)
     training = None if train is None else read_described(train)
-    truth = read_true_boxes(where)
+    truth = read_true_boxes(where, scenes={o.scene_id for o in described})
     made_from: dict[str, Any] = {
         "reference": file_facts(reference),
         "boxes": where.name,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmark_fake import write_benchmark
 from rooms_library import write_rooms_library
 from scannet_fake import write_download
 
@@ -51,6 +52,8 @@ def test_python_runs(block: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("commands", SCRIPTS, ids=lambda commands: commands[0])
 def test_commands_run(commands: list[str], folder: Path) -> None:
+    if any("o2s eval" in command for command in commands):
+        write_benchmark(folder / "ScanNet", folder)
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "o2s"

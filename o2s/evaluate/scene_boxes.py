@@ -13,7 +13,7 @@ counter-clockwise seen from above. A `box` is centre and size, and a heading whe
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,10 @@ def read_predicted_boxes(path: Path) -> dict[str, PredictedBoxes]:
 
 
 def read_true_boxes(
-    path: Path, classes: str | None = None, split: str | None = None
+    path: Path,
+    classes: str | None = None,
+    split: str | None = None,
+    scenes: Collection[str] | None = None,
 ) -> dict[str, TrueBoxes]:
     """True boxes by scene, of a prepared folder (of one split, if given) or of a JSON file.
 
@@ -88,6 +91,7 @@ def read_true_boxes(
         classes: the class list of a prepared folder that names the labels, such as "scannet18";
             without it all labels are "". Files bring their own labels.
         split: only the scenes of this split of a prepared folder.
+        scenes: only those of these scenes that there are.
 
     Raises:
         InputError: there is no such file, folder, class list or split; the file is damaged or of
@@ -96,7 +100,11 @@ def read_true_boxes(
     if path.is_dir():
         names = _index_names(path, classes) if classes is not None else ()
         scans = prepared_scans(path, split)
-        return {name: _prepared(file, name, classes, names) for name, file in scans.items()}
+        return {
+            name: _prepared(file, name, classes, names)
+            for name, file in scans.items()
+            if scenes is None or name in scenes
+        }
     if split is not None:
         raise InputError(
             f"{path}: a file has no splits, {quote(split)} was asked for; expected a "
@@ -118,6 +126,7 @@ def read_true_boxes(
             tuple(label for _, label in objects.values()),
         )
         for scene, objects in held.items()
+        if scenes is None or scene in scenes
     }
 
 

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmark_fake import write_benchmark
 from command_line import o2s
 from fakes import small_recipe
 from scannet_fake import write_download
 
-from o2s.datasets.preparation import prepare
-from o2s.datasets.scannet import ScanNet
 from o2s.evaluate import running
 from o2s.evaluate.scene_boxes import read_predicted_boxes, read_true_boxes
 from o2s.llm.answering import SceneAnswerer
@@ -22,36 +21,8 @@ SCENES = ("scene0000_00", "scene0001_00", "scene0002_00")
 def folder(tmp_path_factory: pytest.TempPathFactory, language_model: str) -> Path:
     """Prepared scans, a tiny saved model, questions and descriptions with right predictions."""
     root = tmp_path_factory.mktemp("evaluation")
-    prepare(ScanNet(write_download(root / "raw", {"val": SCENES})), root / "prepared")
+    write_benchmark(write_download(root / "raw", {"val": SCENES}), root)
     SceneAnswerer.build(small_recipe(language_model)).save(root / "model")
-    questions = [
-        {
-            "scene_id": scene,
-            "question_id": f"{scene}-{n}",
-            "question": text,
-            "answers": answers,
-            "object_ids": [],
-        }
-        for scene in SCENES
-        for n, (text, answers) in enumerate(
-            [("What color is it?", ["red", "dark red"]), ("Where is it?", ["near the door"])]
-        )
-    ]
-    write(root / "scanqa.json", questions)
-    right = [{"question_id": q["question_id"], "answer": q["answers"][0]} for q in questions]
-    write(root / "answers.json", right)
-    boxes = read_true_boxes(root / "prepared")
-    described, captions = [], []
-    for scene, true in boxes.items():
-        for number, identity in list(enumerate(true.ids))[:4]:
-            words = ["object", identity, "of", scene, "."]
-            refer = {"scene_id": scene, "object_id": identity, "object_name": "chair"}
-            text = {"ann_id": "0", "description": " ".join(words), "token": words}
-            described.append(refer | text)
-            box = true.boxes[number, :6].tolist()
-            captions.append({"scene_id": scene, "box": box, "caption": " ".join(words)})
-    write(root / "scanrefer.json", described)
-    write(root / "captions.json", captions)
     return root
 
 
@@ -69,7 +40,7 @@ def test_right_answers_score_all_there_is(
 ) -> None:
     code, out, _ = o2s(
         capsys,
-        *("eval", "qa", folder / "answers.json", "--reference", folder / "scanqa.json"),
+        *("eval", "qa", folder / "answers.json", "--reference", folder / "ScanQA_v1.0_val.json"),
         *("--variant", "leo", "--variant", "ll3da", "--out", tmp_path / "scores", "--json"),
     )
     assert code == 0
@@ -90,7 +61,7 @@ def test_baselines_may_be_given(folder: Path, capsys: pytest.CaptureFixture[str]
     path = write(folder / "blind.json", blind)
     code, out, _ = o2s(
         capsys,
-        *("eval", "qa", folder / "answers.json", "--reference", folder / "scanqa.json"),
+        *("eval", "qa", folder / "answers.json", "--reference", folder / "ScanQA_v1.0_val.json"),
         *("--variant", "leo", "--blind", path, "--json"),
     )
     assert code == 0
@@ -104,7 +75,7 @@ def test_baselines_may_be_given(folder: Path, capsys: pytest.CaptureFixture[str]
 def test_tables_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = o2s(
         capsys,
-        *("eval", "qa", folder / "answers.json", "--reference", folder / "scanqa.json"),
+        *("eval", "qa", folder / "answers.json", "--reference", folder / "ScanQA_v1.0_val.json"),
         *("--variant", "leo"),
     )
     assert code == 0
@@ -117,13 +88,16 @@ def test_tables_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     "arguments, message",
     [
         (["answers.json", "--reference", "none.json"], "none.json: no such file"),
-        (["none.json", "--reference", "scanqa.json"], "none.json: no such file"),
-        (["--reference", "scanqa.json"], "either a file of predictions, or --scenes"),
-        (["answers.json", "--reference", "scanqa.json", "--draws", "-1"], "--draws is -1"),
-        (["--reference", "scanqa.json", "--scenes", "prepared"], "--out"),
-        (["few.json", "--reference", "scanqa.json"], "no prediction for 5 of 6 questions"),
-        (["more.json", "--reference", "scanqa.json"], "'zzz' is not in the reference"),
-        (["answers.json", "--reference", "scanqa.json", "--blind", "few.json"], "few.json: no"),
+        (["none.json", "--reference", "ScanQA_v1.0_val.json"], "none.json: no such file"),
+        (["--reference", "ScanQA_v1.0_val.json"], "either a file of predictions, or --scenes"),
+        (["answers.json", "--reference", "ScanQA_v1.0_val.json", "--draws", "-1"], "--draws is -1"),
+        (["--reference", "ScanQA_v1.0_val.json", "--scenes", "prepared"], "--out"),
+        (["few.json", "--reference", "ScanQA_v1.0_val.json"], "no prediction for 5 of 6 questions"),
+        (["more.json", "--reference", "ScanQA_v1.0_val.json"], "'zzz' is not in the reference"),
+        (
+            ["answers.json", "--reference", "ScanQA_v1.0_val.json", "--blind", "few.json"],
+            "few.json: no",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -148,7 +122,14 @@ def test_what_is_wrong_is_one_line(
 
 def run_model(folder: Path, out: Path, *more: str) -> list[Any]:
     return [
-        *("eval", "qa", "--reference", folder / "scanqa.json", "--scenes", folder / "prepared"),
+        *(
+            "eval",
+            "qa",
+            "--reference",
+            folder / "ScanQA_v1.0_val.json",
+            "--scenes",
+            folder / "prepared",
+        ),
         *("--model", folder / "model", "--out", out, "--variant", "leo", "--json"),
         *("--max-new-tokens", "4", *more),
     ]
@@ -177,7 +158,13 @@ def test_a_model_answers_seeing_blind_and_shuffled(
     again = ["--blind", tmp_path / "predictions_blind.jsonl"]
     code, out, _ = o2s(
         capsys,
-        *("eval", "qa", tmp_path / "predictions.jsonl", "--reference", folder / "scanqa.json"),
+        *(
+            "eval",
+            "qa",
+            tmp_path / "predictions.jsonl",
+            "--reference",
+            folder / "ScanQA_v1.0_val.json",
+        ),
         *(*again, "--variant", "leo", "--json"),
     )
     assert code == 0
@@ -228,10 +215,12 @@ def test_a_run_with_other_settings_is_refused(
 def test_scenes_that_are_not_prepared_are_named(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry = json.loads((folder / "scanqa.json").read_text())[0] | {"scene_id": "scene0404_00"}
-    reference = write(tmp_path / "scanqa.json", [entry])
+    entry = json.loads((folder / "ScanQA_v1.0_val.json").read_text())[0] | {
+        "scene_id": "scene0404_00"
+    }
+    reference = write(tmp_path / "ScanQA_v1.0_val.json", [entry])
     arguments = run_model(folder, tmp_path / "out")
-    arguments[arguments.index(folder / "scanqa.json")] = reference
+    arguments[arguments.index(folder / "ScanQA_v1.0_val.json")] = reference
     code, _, err = o2s(capsys, *arguments)
     assert code == 2
     assert "no prepared scan 'scene0404_00'" in err
@@ -250,7 +239,13 @@ def test_right_captions_score_all_there_is(
 ) -> None:
     code, out, err = o2s(
         capsys,
-        *("eval", "captions", folder / "captions.json", "--reference", folder / "scanrefer.json"),
+        *(
+            "eval",
+            "captions",
+            folder / "captions.json",
+            "--reference",
+            folder / "ScanRefer_filtered_val.json",
+        ),
         *("--boxes", folder / "prepared", "--variant", "ll3da", "--iou", "0.5"),
         *("--out", tmp_path / "scores", "--json"),
     )
@@ -270,7 +265,7 @@ def test_a_model_describes_its_own_or_true_boxes(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [
-        *("eval", "captions", "--reference", folder / "scanrefer.json"),
+        *("eval", "captions", "--reference", folder / "ScanRefer_filtered_val.json"),
         *("--scenes", folder / "prepared", "--model", folder / "model", "--variant", "ll3da"),
         *("--max-new-tokens", "3", "--draws", "10", "--json"),
     ]
@@ -308,7 +303,7 @@ def test_wrong_captions_are_one_line(
     path = write(tmp_path / "captions.json", [*entries[:-1], entries[-1] | change])
     code, out, err = o2s(
         capsys,
-        *("eval", "captions", path, "--reference", folder / "scanrefer.json"),
+        *("eval", "captions", path, "--reference", folder / "ScanRefer_filtered_val.json"),
         *("--boxes", folder / "prepared", "--out", tmp_path / "scores"),
     )
     assert code == 2
@@ -321,7 +316,9 @@ def test_wrong_captions_are_one_line(
 def test_descriptions_of_unknown_objects_are_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry = json.loads((folder / "scanrefer.json").read_text())[0] | {"object_id": "999"}
+    entry = json.loads((folder / "ScanRefer_filtered_val.json").read_text())[0] | {
+        "object_id": "999"
+    }
     code, _, err = o2s(
         capsys,
         *("eval", "captions", folder / "captions.json"),
