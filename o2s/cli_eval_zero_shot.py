@@ -1,11 +1,11 @@
 """The command `o2s eval zero-shot`: objects named by the nearest class name, scored."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,16 +18,13 @@ from o2s.options import (
     ThreadsOption,
     TrustOption,
 )
-from o2s.terminal import each, progress_bar, step
+from o2s.terminal import progress_bar, step
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-    from torch import Tensor
 
-    from o2s.encoder import SceneEncoder
+    from o2s.evaluate.object_features import AnnotatedScans, Cut, ObjectFeatures
     from o2s.evaluate.text_embeddings import TextEmbeddings
-    from o2s.evaluate.zero_shot import Cut, ObjectFeatures
-    from o2s.io.labelled import LabelledScan
     from o2s.loading import ModelSource
 
 EXAMPLE = "Example: o2s eval zero-shot features.safetensors --text classes.safetensors --out scores"
@@ -111,9 +108,10 @@ def zero_shot(
     With --scenes and --out the embedded objects are kept in OUT/features.safetensors, which is
     an input of this command, and scan by scan in OUT/features, so that a killed run goes on.
     """
+    from o2s.evaluate.object_features import AnnotatedScans, read_features, write_features
     from o2s.evaluate.report import file_facts, write_report
     from o2s.evaluate.text_embeddings import write_text_embeddings
-    from o2s.evaluate.zero_shot import read_features, score_zero_shot, write_features
+    from o2s.evaluate.zero_shot import score_zero_shot
     from o2s.files import alone_in, clear_leftovers
     from o2s.loading import ModelSource, set_threads
     from o2s.terminal_report import print_report
@@ -148,7 +146,7 @@ def zero_shot(
             candidates = None if classes is None else _read_names(classes)
         else:
             assert classes is not None
-            scans = _Scans.find(scenes, classes, split)
+            scans = AnnotatedScans.find(scenes, classes, split)
             candidates = scans.classes
         named = candidates or (None if objects is None else objects.classes)
         prompts = (text_model, templates, template_set, device)
@@ -183,49 +181,9 @@ def zero_shot(
     print_report(report, json_output=json_output)
 
 
-@dataclass(frozen=True)
-class _Scans:
-    """The annotated scans of a folder, and one of their class lists.
-
-    `first` is the number of the first class: class 0 of NYU40 is "unannotated".
-    """
-
-    folder: Path
-    paths: tuple[Path, ...]
-    class_list: str
-    classes: tuple[str, ...]
-    first: int
-    facts: Mapping[str, Any]
-
-    @classmethod
-    def find(cls, folder: Path, class_list: str, split: str | None) -> "_Scans":
-        from o2s.datasets.preparation import read_index
-        from o2s.evaluate.text_embeddings import name_list
-        from o2s.io.cloud import quote
-
-        index = read_index(folder)
-        names = index["class_names"].get(class_list)
-        if not names:
-            there = ", ".join(index["class_names"]) or "none"
-            raise InputError(f"{folder}: no class list {quote(class_list)}; there are {there}")
-        scans = [s for s in index["scans"] if s["objects"] and split in (None, s["split"])]
-        if not scans:
-            where = "" if split is None else f" in the split {quote(split)}"
-            raise InputError(f"{folder}: no scans with annotated objects{where}")
-        first = 1 if class_list == "nyu40" else 0
-        return cls(
-            folder=folder,
-            paths=tuple(folder / scan["file"] for scan in scans),
-            class_list=class_list,
-            classes=name_list(list(names[first:]), f"{folder}: class list {class_list}"),
-            first=first,
-            facts={"dataset": index["dataset"], "split": split or "all", "scans": len(scans)},
-        )
-
-
 def _embed_scans(
     progress: "Progress",
-    scans: _Scans,
+    scans: "AnnotatedScans",
     words: "TextEmbeddings",
     source: "ModelSource",
     *,
@@ -233,94 +191,28 @@ def _embed_scans(
     device: str | None,
     out_folder: Path | None,
 ) -> "ObjectFeatures":
-    """Embed the objects that have a class; objects of no class, or too few points, are counted."""
-    import numpy as np
-    import torch
-
-    from o2s.evaluate.zero_shot import ObjectFeatures, require_same_width
-    from o2s.io.labelled import read_labelled
+    from o2s.evaluate.object_features import embed_scans
+    from o2s.evaluate.zero_shot import require_same_width
     from o2s.loading import find_device, load_encoder
 
     words.select(scans.classes)  # what does not fit is said before the long work
     encoder, untrained = load_encoder(source)
     encoder.to(find_device(device))
     require_same_width(encoder.point_bert.config.embedding, "the region encoder", words)
-    made_from = _checksum(encoder, cut)
-    features, targets, names, empty, other = [], [], [], 0, 0
-    for path in each(progress, "embedding objects", list(scans.paths)):
-        scan = read_labelled(path)
-        if scan.objects is None or scans.class_list not in scan.objects.classes:
-            raise InputError(f"{path}: objects without {scans.class_list}; run `o2s prepare` again")
-        cache = None if out_folder is None else out_folder / "features" / path.name
-        kept, embedded = _embed_scan(path, scan, encoder, cut, made_from, cache)
-        numbers = scan.objects.classes[scans.class_list].astype(np.int64) - scans.first
-        found = torch.from_numpy(numbers)[kept]
-        has_class = found >= 0
-        empty += len(numbers) - len(kept)
-        other += int((~has_class).sum())
-        features.append(embedded[has_class])
-        targets.append(found[has_class])
-        names += [scan.name] * len(targets[-1])
-    if not names:
-        raise InputError(f"{scans.folder}: no object has a class of {scans.class_list}")
-    reasons = {"too few points": empty, f"no class of {scans.class_list}": other}
-    return ObjectFeatures(
-        features=torch.cat(features),
-        targets=torch.cat(targets),
-        source=str(scans.folder),
-        classes=scans.classes,
-        scenes=tuple(names),
-        untrained=("region encoder",) if "region encoder" in untrained else (),
-        notes=tuple(f"{n} objects were left out: {why}" for why, n in reasons.items() if n),
-        made_from={
-            **scans.facts,
-            "class_list": scans.class_list,
-            "cut": cut,
-            "model": source.config if source.folder is None else source.folder.name,
-            "overrides": list(source.overrides),
-            "encoder": made_from,
-        },
-    )
-
-
-def _embed_scan(
-    path: Path,
-    scan: "LabelledScan",
-    encoder: "SceneEncoder",
-    cut: "Cut",
-    checksum: str,
-    cache: Path | None,
-) -> "tuple[Tensor, Tensor]":
-    """Numbers of objects, and their embeddings; from the cache if the same made them."""
-    from o2s.evaluate.text_embeddings import read_tensors, write_tensors
-    from o2s.evaluate.zero_shot import embed_objects
-    from o2s.io.labelled import labelled_facts, labelled_scene
-
-    made_from = f"{checksum} {(labelled_facts(path) or {}).get('made_from')}"
-    if cache is not None and cache.is_file():
-        # A damaged file is made anew.
-        with contextlib.suppress(InputError):
-            tensors, held = read_tensors(cache, "embedded objects")
-            if held.get("made_from") == made_from:
-                return tensors["objects"], tensors["features"]
-    kept, features = embed_objects(labelled_scene(path), scan, encoder, cut)
-    if cache is not None:
-        write_tensors(cache, {"objects": kept, "features": features}, {"made_from": made_from})
-    return kept, features
-
-
-def _checksum(encoder: "SceneEncoder", cut: str) -> str:
-    """Of all that the embedding of an object depends on beside its scan."""
-    import hashlib
-    import json
-
-    config = {"regions": asdict(encoder.config.regions), "cut": cut}
-    config["size"] = asdict(encoder.point_bert.config)
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for name, value in sorted(encoder.point_bert.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.contiguous().numpy(force=True).tobytes())
-    return digest.hexdigest()
+    facts = {
+        "model": source.config if source.folder is None else source.folder.name,
+        "overrides": list(source.overrides),
+    }
+    with step(progress, "embedding objects") as update:
+        return embed_scans(
+            scans,
+            encoder,
+            cut=cut,
+            untrained=untrained,
+            facts=facts,
+            cache=None if out_folder is None else out_folder / "features",
+            progress=update,
+        )
 
 
 def _read_text(path: Path) -> "TextEmbeddings":

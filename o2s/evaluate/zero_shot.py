@@ -11,51 +11,26 @@ of ULIP (Xue et al., CVPR 2023; github.com/salesforce/ULIP, main.py, `test_zeros
 float32, whose top-k differs in ties alone: torch.topk returns tied classes in no stated order.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64, Integer
 from torch import Tensor
 
-from o2s.encoder import SceneEncoder, evaluating
 from o2s.errors import InputError
-from o2s.evaluate import text_embeddings
 from o2s.evaluate.bootstrap import DRAWS, Estimate, draw_counts, estimate
+from o2s.evaluate.object_features import ObjectFeatures
 from o2s.evaluate.report import Report, Row, Table, versions
-from o2s.evaluate.text_embeddings import TextEmbeddings, name_list, unit
+from o2s.evaluate.text_embeddings import TextEmbeddings, unit
 from o2s.io.cloud import quote
-from o2s.io.labelled import LabelledScan
-from o2s.regions import RegionConfig, crop_regions
-from o2s.scene import Boxes, Scene
 
 TOP = (1, 3, 5)
 CONFUSIONS = 20  # the most frequent ones in the report
-Cut = Literal["boxes", "instances"]
 _CHUNK = 512  # objects whose cosines are held at once
-_REGIONS = 8  # regions encoded at once: 256 MB in the largest public encoder
-
-
-@dataclass(frozen=True)
-class ObjectFeatures:
-    """Embeddings of N objects and the numbers of their classes.
-
-    `classes` names what the targets number, or is None where that is the order of the text
-    embeddings; `scenes` names the scene of each object, if known; `untrained` names the parts of
-    the encoder that held random numbers.
-    """
-
-    features: Float32[Tensor, "N D"]
-    targets: Int64[Tensor, "N"]
-    source: str
-    classes: tuple[str, ...] | None = None
-    scenes: tuple[str, ...] | None = None
-    untrained: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    made_from: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,107 +139,6 @@ def require_same_width(width: int, source: str, text: TextEmbeddings) -> None:
             f"{source}: embeddings of width {width}, and {text.source} of width {text.width}; "
             "expected the same width, of towers that were trained together"
         )
-
-
-def read_features(path: Path) -> ObjectFeatures:
-    """Read `features` [N, D] and `targets` int [N] of a .safetensors file.
-
-    The metadata `o2s`, a JSON object, may hold `classes` (names of what the targets number),
-    `scenes` (one name an object), `untrained` and `notes` (lists of texts).
-
-    Raises:
-        InputError: the file is missing or damaged, or its parts do not fit together.
-    """
-    tensors, facts = text_embeddings.read_tensors(path, "features and targets")
-    features, targets = tensors.get("features"), tensors.get("targets")
-    if features is None or not features.is_floating_point() or features.dim() != 2:
-        raise InputError(f"{path}: features: {_shown(features)}; expected numbers of [N, D]")
-    whole = targets is not None and targets.dtype in _WHOLE
-    if targets is None or not whole or targets.shape != features.shape[:1]:
-        expected = f"whole numbers of [{len(features)}], one a feature"
-        raise InputError(f"{path}: targets: {_shown(targets)}; expected {expected}")
-    if 0 in features.shape:
-        raise InputError(f"{path}: features: {_shown(features)}; expected at least one object")
-    finite = features.isfinite().all(dim=1)
-    if not finite.all():
-        row = int((~finite).int().argmax())
-        raise InputError(f"{path}: features[{row}] is not finite; expected numbers")
-    classes = facts.get("classes")
-    scenes = _texts(path, facts, "scenes")
-    if scenes and len(scenes) != len(features):
-        raise InputError(
-            f"{path}: metadata scenes: {len(scenes)} names for {len(features)} objects; expected "
-            "one for each"
-        )
-    made_from = facts.get("made_from")
-    return ObjectFeatures(
-        features=features.float(),
-        targets=targets.long(),
-        source=str(path),
-        classes=None if classes is None else name_list(classes, f"{path}: metadata classes"),
-        scenes=scenes or None,
-        untrained=_texts(path, facts, "untrained"),
-        notes=_texts(path, facts, "notes"),
-        made_from=made_from if isinstance(made_from, dict) else {},
-    )
-
-
-def write_features(objects: ObjectFeatures, path: Path) -> None:
-    """Write features as `read_features` takes them, whole or not at all."""
-    names = ("classes", "scenes", "untrained", "notes", "made_from")
-    tensors = {"features": objects.features, "targets": objects.targets}
-    text_embeddings.write_tensors(path, tensors, {name: getattr(objects, name) for name in names})
-
-
-def embed_objects(
-    scene: Scene, scan: LabelledScan, encoder: SceneEncoder, cut: Cut
-) -> tuple[Int64[Tensor, "R"], Float32[Tensor, "R E"]]:
-    """The numbers of the annotated objects that hold enough points, and their embeddings.
-
-    Args:
-        scene, scan: the same scan, centred and with its labels.
-        encoder: its region encoder embeds, its config says how regions are sampled.
-        cut: all points inside an object's box, or the points that are labelled as the object.
-    """
-    bert = encoder.point_bert
-    regions = encoder.config.regions
-    kept, points = cut_objects(scene, scan, cut, regions, channels=bert.config.channels)
-    found = [torch.zeros(0, bert.config.embedding)]
-    with torch.no_grad(), evaluating(bert):
-        found += [bert.embed(p.to(encoder.device)).float().cpu() for p in points.split(_REGIONS)]
-    return kept, torch.cat(found)
-
-
-def cut_objects(
-    scene: Scene, scan: LabelledScan, cut: Cut, config: RegionConfig, *, channels: int
-) -> tuple[Int64[Tensor, "R"], Float32[Tensor, "R P C"]]:
-    """The numbers of the objects that hold enough points, and their points as regions.
-
-    `scene` is the same scan as a Scene, centred: object boxes are moved into its coordinates.
-    """
-    objects = scan.objects
-    assert objects is not None
-    boxes = Boxes(
-        centres=torch.from_numpy(objects.boxes[:, :3] - scene.offset.numpy()).float(),
-        sizes=torch.from_numpy(objects.boxes[:, 3:]).float(),
-        headings=torch.zeros(len(objects)),
-        scores=torch.ones(len(objects)),
-        labels=tuple(map(str, range(len(objects)))),
-    )
-    # Boxes end at their outermost vertices, which must not be lost by rounding.
-    roomy = replace(config, margin=config.margin + 1e-5)
-    if cut == "boxes":
-        regions = [crop_regions(scene, boxes, roomy, channels=channels)]
-    else:
-        regions = []
-        for i, identity in enumerate(objects.ids):
-            assert scan.instance is not None
-            own = scene.select(torch.from_numpy(scan.instance == identity))
-            box = boxes.select(torch.tensor([i]))
-            regions.append(crop_regions(own, box, roomy, channels=channels))
-    kept = [int(label) for found in regions for label in found.boxes.labels]
-    points = [torch.zeros(0, config.points, channels), *(found.points for found in regions)]
-    return torch.tensor(kept, dtype=torch.int64), torch.cat(points)
 
 
 def _numbered(objects: ObjectFeatures, classes: Sequence[str]) -> Int64[Tensor, "N"]:
@@ -395,20 +269,3 @@ def _notes(
             "ones the class of lower number comes first"
         )
     return notes
-
-
-def _texts(path: Path, facts: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """A list of texts of the metadata; empty where there is none."""
-    held = facts.get(key) or []
-    if not isinstance(held, list) or not all(isinstance(text, str) for text in held):
-        raise InputError(f"{path}: metadata {key}: {quote(held)}; expected a list of texts")
-    return tuple(held)
-
-
-def _shown(tensor: Tensor | None) -> str:
-    if tensor is None:
-        return "missing"
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {list(tensor.shape)}"
-
-
-_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)

@@ -14,18 +14,16 @@ from safetensors.torch import load_file, save_file
 from o2s.cli_eval_zero_shot import CutName, Resampled, zero_shot
 from o2s.encoder import SceneEncoder
 from o2s.errors import InputError
-from o2s.evaluate.report import Report
-from o2s.evaluate.text_embeddings import TextEmbeddings, write_text_embeddings
-from o2s.evaluate.zero_shot import (
-    TOP,
+from o2s.evaluate.object_features import (
     ObjectFeatures,
     cut_objects,
     embed_objects,
-    rank_classes,
     read_features,
-    score_zero_shot,
     write_features,
 )
+from o2s.evaluate.report import Report
+from o2s.evaluate.text_embeddings import TextEmbeddings, write_text_embeddings
+from o2s.evaluate.zero_shot import TOP, rank_classes, score_zero_shot
 from o2s.io.labelled import labelled_scene, read_labelled
 from o2s.regions import RegionConfig
 
@@ -370,7 +368,7 @@ def test_the_command_embeds_scans_scores_them_and_goes_on_after_a_kill(
         embedded.append(scene.name)
         return embed_objects(scene, *rest)
 
-    monkeypatch.setattr("o2s.evaluate.zero_shot.embed_objects", watched)
+    monkeypatch.setattr("o2s.evaluate.object_features.embed_objects", watched)
     zero_shot(**options)
     assert embedded == [path.stem for path in stored[:2]]
     assert json.loads(capsys.readouterr().out) == report
@@ -404,7 +402,7 @@ def test_the_command_prints_tables_and_writes_nothing_unasked(
 def test_scans_without_the_class_list_or_the_width_are_refused_before_the_work(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("o2s.evaluate.zero_shot.embed_objects", None)
+    monkeypatch.setattr("o2s.evaluate.object_features.embed_objects", None)
     with pytest.raises(InputError, match="no class list 'lvis'; there are nyu40, "):
         zero_shot(scenes=scans, classes="lvis", text=tmp_path, threads=1)
     with pytest.raises(InputError, match="no scans with annotated objects in the split 'test'"):
