@@ -119,7 +119,7 @@ def captions(
         read_described,
         report_captions,
     )
-    from o2s.evaluate.ngrams import require_pycocoevalcap
+    from o2s.evaluate.ngrams import java_version, require_pycocoevalcap
     from o2s.evaluate.report import file_facts, versions, write_report
     from o2s.evaluate.running import FILES
     from o2s.evaluate.scene_boxes import read_predicted_boxes, read_true_boxes
@@ -175,6 +175,7 @@ def captions(
         check_captions(
             described, truth, found, reference=reference, boxes=where, found_in=paths[name] or where
         )
+    found_versions = versions("torch", "transformers", "pycocoevalcap") | {"java": java_version()}
     with progress_bar() as progress, step(progress, "scoring"):
         report = report_captions(
             described,
@@ -187,7 +188,7 @@ def captions(
             seed=seed,
             draws=draws,
             as_published=as_published,
-            made_from=made_from | {"versions": versions("torch", "transformers", "pycocoevalcap")},
+            made_from=made_from | {"versions": found_versions},
             notes=notes,
         )
     if out_folder is not None:

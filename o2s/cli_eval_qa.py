@@ -78,7 +78,9 @@ def qa(
     ] = None,
     train: Annotated[
         Path | None,
-        typer.Option(help="ScanQA's train file, to count the most frequent answers in."),
+        typer.Option(
+            help="ScanQA's train file, or SQA3D's folder, to count the most frequent answers in."
+        ),
     ] = None,
     subset: SubsetOption = False,
     as_published: PublishedOption = False,
@@ -105,16 +107,20 @@ def qa(
     model answers itself, also blind and about shuffled scenes; its answers are stored in OUT as
     they come, and a run that was interrupted goes on when it is started again.
     """
-    from o2s.evaluate.answer_files import match_answers, read_answers, read_scanqa_questions
+    from o2s.evaluate.answer_files import match_answers, read_answers
     from o2s.evaluate.answer_report import all_variants, report_answers
-    from o2s.evaluate.ngrams import require_pycocoevalcap
+    from o2s.evaluate.ngrams import java_version, require_pycocoevalcap
     from o2s.evaluate.report import file_facts, versions, write_report
     from o2s.terminal_report import print_report
 
     require_pycocoevalcap()
     check_choice(predictions, scenes, out_folder, draws)
     questions, data_set, files = _read_questions(reference, annotations, split)
-    training = None if train is None else read_scanqa_questions(train)
+    training = None
+    if train is not None:
+        training, kind, _ = _read_questions(train, None, "train")
+        if kind != data_set:
+            raise InputError(f"--train {train}: of {kind}, and --reference of {data_set}")
     made_from: dict[str, Any] = {
         "reference": [file_facts(file) for file in files],
         "data_set": data_set,
@@ -151,6 +157,7 @@ def qa(
         baselines = {str(system): texts for system, texts in said.items()}
         made_from |= settings
         notes += untrained_note(settings)
+    found_versions = versions("torch", "transformers", "pycocoevalcap") | {"java": java_version()}
     with progress_bar() as progress, step(progress, "scoring"):
         report = report_answers(
             questions,
@@ -163,7 +170,7 @@ def qa(
             draws=draws,
             by_scene=resample is Resample.scenes,
             as_published=as_published,
-            made_from=made_from | {"versions": versions("torch", "transformers", "pycocoevalcap")},
+            made_from=made_from | {"versions": found_versions},
             notes=notes,
         )
     if out_folder is not None:

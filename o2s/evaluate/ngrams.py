@@ -9,6 +9,7 @@ they are not available, and nothing takes their place.
 """
 
 import importlib.util
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -219,6 +220,15 @@ def require_java() -> None:
     """Raises NotAvailable where there is no Java."""
     if shutil.which("java") is None:
         raise NotAvailable("needs Java, and there is no `java` on the PATH")
+
+
+def java_version() -> str:
+    """The version of Java that METEOR and the tokenizer run on, for reports."""
+    if shutil.which("java") is None:
+        return "none"
+    done = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+    found = re.search(r'version "([^"]+)"', done.stderr)
+    return found.group(1) if found else "unknown"
 
 
 def cider(

@@ -52,6 +52,7 @@ def test_right_answers_score_all_there_is(
     majority = scores(report["tables"]["leo, beside answers without the scene"], "majority answer")
     assert majority["EM@1"] == 1.0  # every scene has the same two questions
     assert report["made_from"]["versions"]["pycocoevalcap"] == "1.2"
+    assert report["made_from"]["versions"]["java"]
     assert any("no blind row" in note for note in report["notes"])
     assert "## leo" in (tmp_path / "scores" / "scores.md").read_text()
 
