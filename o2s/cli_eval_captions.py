@@ -126,7 +126,7 @@ def captions(
     from o2s.terminal_report import print_report
 
     require_pycocoevalcap()
-    check_choice(predictions, scenes, out_folder, draws)
+    check_choice(predictions, scenes, out_folder)
     thresholds = list(dict.fromkeys(iou or [0.25, 0.5]))
     if not all(0 < k <= 1 for k in thresholds):
         raise InputError(f"--iou is {min(thresholds)}, expected thresholds above 0 and up to 1")

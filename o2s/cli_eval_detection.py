@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
+from o2s.cli_eval_shared import check_folder
 from o2s.errors import InputError
 from o2s.options import (
     ConfigOption,
@@ -94,8 +95,8 @@ def detection(
     _check(thresholds, counts)
     if [predictions is None, detector is None, model is None].count(False) != 1:
         raise InputError("give one of these: a folder or file of boxes, --detector, or --model")
-    if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
-        raise InputError(f"{out_folder}: is a file; expected a folder, or a new name for one")
+    if out_folder is not None:
+        check_folder(out_folder)
     set_threads(threads)
     with progress_bar() as progress:
         with step(progress, "reading true boxes"):

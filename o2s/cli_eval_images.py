@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from o2s.errors import InputError
+from o2s.cli_eval_shared import check_folder
 from o2s.options import JsonReportOption, OutFolderOption, SeedOption
 from o2s.terminal import progress_bar, step
 
@@ -55,8 +55,8 @@ def images(
     from o2s.evaluate.report import write_report
     from o2s.terminal_report import print_report
 
-    if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
-        raise InputError(f"--out {out_folder}: is a file; expected a folder, or a new name for one")
+    if out_folder is not None:
+        check_folder(out_folder)
     with progress_bar() as progress, step(progress, "scoring"):
         report = score_images(
             predictions,

@@ -114,7 +114,7 @@ def qa(
     from o2s.terminal_report import print_report
 
     require_pycocoevalcap()
-    check_choice(predictions, scenes, out_folder, draws)
+    check_choice(predictions, scenes, out_folder)
     questions, data_set, files = _read_questions(reference, annotations, split)
     training = None
     if train is not None:

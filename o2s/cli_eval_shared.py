@@ -1,5 +1,6 @@
 """What the commands `o2s eval qa` and `o2s eval captions` share."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,7 @@ from typing import Any
 from o2s.errors import InputError
 
 
-def check_choice(
-    predictions: Path | None, scenes: Path | None, out_folder: Path | None, draws: int
-) -> None:
+def check_choice(predictions: Path | None, scenes: Path | None, out_folder: Path | None) -> None:
     """Raises InputError unless there are predictions to score or a model to run."""
     if (predictions is None) == (scenes is None):
         raise InputError(
@@ -17,10 +16,21 @@ def check_choice(
         )
     if scenes is not None and out_folder is None:
         raise InputError("--scenes runs the model: say with --out where its predictions go")
-    if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
-        raise InputError(f"--out {out_folder}: is a file; expected a folder, or a new name for one")
-    if draws < 0:
-        raise InputError(f"--draws is {draws}, expected at least 0")
+    if out_folder is not None:
+        check_folder(out_folder)
+
+
+def check_folder(out_folder: Path) -> None:
+    """Raises InputError where a report could not be written, before the work that leads to it."""
+    there = next(path for path in (out_folder, *out_folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        expected = "expected a folder, or a new name for one"
+        raise InputError(f"--out {out_folder}: {there} is a file; {expected}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out_folder}: {there} cannot be written to")
+    for name in ("scores.json", "scores.md"):
+        if (out_folder / name).is_dir():
+            raise InputError(f"--out {out_folder}: {name} is a folder; expected none, or a file")
 
 
 def untrained_note(settings: Mapping[str, Any]) -> list[str]:

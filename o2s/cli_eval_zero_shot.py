@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from o2s.cli_eval_shared import check_folder
 from o2s.errors import InputError
 from o2s.options import (
     ConfigOption,
     DeviceOption,
+    DrawsOption,
     JsonOption,
     SetOption,
     ThreadsOption,
@@ -91,9 +93,7 @@ def zero_shot(
         Resampled, typer.Option(help="What the intervals draw: objects one by one, or scenes.")
     ] = Resampled.objects,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap's draws.")] = 0,
-    draws: Annotated[
-        int, typer.Option(min=0, help="How many draws; 0 leaves the intervals away.")
-    ] = 1000,
+    draws: DrawsOption = 1000,
     out_folder: Annotated[
         Path | None,
         typer.Option("--out", help="A folder for scores.json, scores.md and confusion.png."),
@@ -127,8 +127,8 @@ def zero_shot(
         raise InputError("--scenes needs --classes: a class list of the scans, such as scannet20")
     if template_set is not None and templates is None:
         raise InputError("--template-set chooses among the lists of --templates: give that as well")
-    if out_folder is not None and out_folder.exists() and not out_folder.is_dir():
-        raise InputError(f"{out_folder}: is a file; expected a folder, or a new name for one")
+    if out_folder is not None:
+        check_folder(out_folder)
     if write_text is not None and write_text.is_dir():
         raise InputError(f"--write-text {write_text}: is a folder; expected the name of a file")
     source = ModelSource(model, config, overrides or [], trust_pickle=trust_pickle)

@@ -74,8 +74,10 @@ OutFolderOption = Annotated[
 JsonReportOption = Annotated[
     bool, typer.Option("--json", help="Print the report as JSON on standard output.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Of the bootstrap and the shuffled scenes.")]
-DrawsOption = Annotated[int, typer.Option(help="Draws of the bootstrap; 0 for no intervals.")]
+SeedOption = Annotated[int, typer.Option(help="Of the bootstrap and the shuffled scenes.", min=0)]
+DrawsOption = Annotated[
+    int, typer.Option(help="Draws of the bootstrap; 0 for no intervals.", min=0, max=100_000)
+]
 PublishedOption = Annotated[
     bool, typer.Option("--as-published", help="Repeat the faults of each project's scorer, named.")
 ]

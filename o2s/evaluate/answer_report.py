@@ -137,6 +137,11 @@ def _notes(
     if counts is not None:
         drawn = "scenes" if by_scene else "questions"
         yield f"Intervals: {len(counts)} bootstrap draws of {drawn}."
+    if "chat-scene" in variants and data_set == "scanqa":
+        yield (
+            "chat-scene compares cleaned answers with references as they are, so that 'two' does "
+            "not match '2', nor 'chair' 'the chair'."
+        )
     if as_published:
         for name in variants:
             for fault in find_variant(name, data_set).faults:

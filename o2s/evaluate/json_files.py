@@ -21,14 +21,18 @@ def read_text(path: Path, expected: str) -> str:
         raise InputError(f"{path}: not UTF-8 text; expected {expected}") from None
 
 
-def parse_json(at: str, text: str, expected: str) -> Any:
+def parse_json(at: str, text: str, expected: str, *, finite: bool = False) -> Any:
     """JSON whose objects have each key once (of others, Python would keep the last).
+
+    With `finite` NaN and Infinity, which are Python's and no JSON, are refused; without it whoever
+    reads the numbers can say better which one is wrong.
 
     Raises:
         InputError: it is anything else; `at` begins the line.
     """
     try:
-        return json.loads(text, object_pairs_hook=each_key_once)
+        constant = _refuse if finite else None
+        return json.loads(text, object_pairs_hook=each_key_once, parse_constant=constant)
     except RepeatedKeyError as error:
         raise InputError(f"{at}: {error}; expected {expected}") from None
     except (ValueError, RecursionError):
@@ -72,6 +76,10 @@ def each_key_once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
             raise RepeatedKeyError(f"the key {quote(key)} comes twice")
         held[key] = value
     return held
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _read_lines(path: Path, text: str, expected: str) -> Iterator[tuple[str, Any]]:

@@ -105,7 +105,7 @@ def read_features(path: Path) -> ObjectFeatures:
         raise InputError(f"{path}: targets: {_shown(targets)}; expected {expected}")
     if 0 in features.shape:
         raise InputError(f"{path}: features: {_shown(features)}; expected at least one object")
-    finite = features.isfinite().all(dim=1)
+    finite = features.float().isfinite().all(dim=1)
     if not finite.all():
         row = int((~finite).int().argmax())
         raise InputError(f"{path}: features[{row}] is not finite; expected numbers")

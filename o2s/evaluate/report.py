@@ -1,6 +1,7 @@
 """Reports: tables of scores with all that is needed to make them again, as JSON and Markdown."""
 
 import importlib.metadata
+import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from o2s.evaluate.bootstrap import Estimate
-from o2s.files import write_json, write_text
+from o2s.files import replacing
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,14 @@ class Report:
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """`scores.json` and `scores.md` in a folder."""
-    write_json(folder / "scores.json", report.json())
-    write_text(folder / "scores.md", report.markdown())
+    """`scores.json` and `scores.md` in a folder, both or none."""
+    text = json.dumps(report.json(), indent=2, ensure_ascii=False) + "\n"
+    with (
+        replacing(folder / "scores.json") as json_file,
+        replacing(folder / "scores.md") as markdown_file,
+    ):
+        json_file.write_text(text, "utf-8")
+        markdown_file.write_text(report.markdown(), "utf-8")
 
 
 def versions(*packages: str) -> dict[str, str]:

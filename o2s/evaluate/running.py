@@ -90,31 +90,47 @@ def _in_scene(boxes: TrueBoxes, scene: Scene) -> Boxes:
 
 @dataclass(frozen=True)
 class Store:
-    """A file of JSON lines that grows; a last line that was cut off does not count."""
+    """A file of JSON lines that grows; a last line that was cut off does not count.
+
+    `key` names what each line is about, `value` what it says of it.
+    """
 
     path: Path
+    key: str
+    value: str
 
-    def read(self) -> list[dict[str, Any]]:
-        """The lines so far; a cut one is removed from the file."""
+    def read(self) -> dict[str, Any]:
+        """What the lines say so far, by key; a cut line is removed from the file.
+
+        Raises:
+            InputError: a line is something else.
+        """
         if not self.path.exists():
-            return []
-        text = self.path.read_text("utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            write_text(self.path, whole)
+            return {}
+        held = self.path.read_bytes()
+        whole = held[: held.rfind(b"\n") + 1]
+        found: dict[str, Any] = {}
         try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError:
+            for line in whole.decode().split("\n")[:-1]:
+                record = json.loads(line)
+                found[str(record[self.key])] = record[self.value]
+        except (ValueError, TypeError, KeyError):
             raise InputError(
-                f"{self.path}: not JSON lines; remove it, and the run begins anew"
+                f"{self.path}: line {len(found) + 1} is none of this run's; remove the file, and "
+                "what it held is predicted anew"
             ) from None
+        if whole != held:
+            write_text(self.path, whole.decode())
+        return found
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add lines, in one write."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(lines)
+        try:
+            with self.path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(lines)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 def answer_questions(
@@ -137,8 +153,10 @@ def answer_questions(
     done = 0
     answers: dict[System, list[str]] = {}
     for system in systems:
-        store = Store(out / FILES[system])
-        known = {record["question_id"]: record["answer"] for record in store.read()}
+        store = Store(out / FILES[system], "question_id", "answer")
+        known = store.read()
+        if not all(isinstance(answer, str) for answer in known.values()):
+            raise InputError(f"{store.path}: answers that are no texts; remove the file")
         left = [question for question in questions if question.id not in known]
         left.sort(key=lambda question: question.scene_id)  # each scan is encoded once
         done += len(questions) - len(left)
@@ -192,8 +210,8 @@ def caption_scenes(
     boxes_of = {} if truth is None else truth
     blind: list[str] = []
     for number, system in enumerate(systems):
-        store = Store(out / FILES[system])
-        known = {record["scene_id"] for record in store.read()}
+        store = Store(out / FILES[system], "scene_id", "boxes")
+        known = store.read()
         for done, name in enumerate(sorted(set(names))):
             if progress is not None:
                 progress(number * len(set(names)) + done, len(systems) * len(set(names)))

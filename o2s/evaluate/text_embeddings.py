@@ -122,11 +122,11 @@ def unit(vectors: Float[Tensor, "*rows D"], name: Callable[[int], str]) -> Float
     Raises:
         InputError: a vector is zero, so that it has no direction.
     """
-    lengths = vectors.norm(dim=-1, keepdim=True)
+    lengths = vectors.double().norm(dim=-1, keepdim=True)  # float32 would overflow at 1e19
     zero = (lengths == 0).flatten(1).any(dim=1) if vectors.dim() > 2 else lengths[:, 0] == 0
     if zero.any():
         raise InputError(f"{name(int(zero.int().argmax()))} is zero; expected a direction")
-    return vectors / lengths
+    return (vectors.double() / lengths).to(vectors)
 
 
 def write_text_embeddings(text: TextEmbeddings, path: Path) -> None:
@@ -191,7 +191,7 @@ def read_tensors(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str
     except (SafetensorError, OSError) as error:
         line = quote(" ".join(str(error).split()))
         raise InputError(f"{path}: not a .safetensors file ({line}); expected {expected}") from None
-    facts = parse_json(f"{path}", entry, f"metadata {METADATA}")
+    facts = parse_json(f"{path}", entry, f"metadata {METADATA}", finite=True)
     if not isinstance(facts, dict):
         raise InputError(f"{path}: metadata {METADATA}: {quote(entry)}; expected a JSON object")
     return tensors, facts

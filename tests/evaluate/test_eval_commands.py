@@ -91,7 +91,6 @@ def test_tables_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         (["answers.json", "--reference", "none.json"], "none.json: no such file"),
         (["none.json", "--reference", "ScanQA_v1.0_val.json"], "none.json: no such file"),
         (["--reference", "ScanQA_v1.0_val.json"], "either a file of predictions, or --scenes"),
-        (["answers.json", "--reference", "ScanQA_v1.0_val.json", "--draws", "-1"], "--draws is -1"),
         (["--reference", "ScanQA_v1.0_val.json", "--scenes", "prepared"], "--out"),
         (["few.json", "--reference", "ScanQA_v1.0_val.json"], "no prediction for 5 of 6 questions"),
         (["more.json", "--reference", "ScanQA_v1.0_val.json"], "'zzz' is not in the reference"),
@@ -327,3 +326,53 @@ def test_descriptions_of_unknown_objects_are_refused(
     )
     assert code == 2
     assert "no box of object '999'" in err
+
+
+def test_a_stored_line_of_another_form_is_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert o2s(capsys, *run_model(folder, tmp_path))[0] == 0
+    store = tmp_path / "predictions.jsonl"
+    first, *rest = store.read_text().split("\n")
+    odd = json.dumps(json.loads(first) | {"answer": "one\u2028two\u0085"}, ensure_ascii=False)
+    store.write_text("\n".join([odd, *rest]))
+    assert o2s(capsys, *run_model(folder, tmp_path))[0] == 0  # a rare line end ends no line
+    for line in ("[1]", '{"question_id": "a"}', "nonsense", '{"question_id": 1, "answer": null}'):
+        store.write_text(f"{first}\n{line}\n")
+        code, _, err = o2s(capsys, *run_model(folder, tmp_path))
+        assert code == 2
+        assert "remove the file" in err.strip().splitlines()[-1]
+        assert "Traceback" not in err
+
+
+def test_a_line_cut_within_a_character_is_said_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert o2s(capsys, *run_model(folder, tmp_path))[0] == 0
+    store = tmp_path / "predictions.jsonl"
+    whole = store.read_bytes()
+    store.write_bytes(whole + '{"question_id": "x", "answer": "é'.encode()[:-1])
+    assert o2s(capsys, *run_model(folder, tmp_path))[0] == 0
+    assert store.read_bytes() == whole
+
+
+def test_where_no_report_can_be_written_none_is_begun(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "old" / "scores.md").mkdir(parents=True)
+    (tmp_path / "old" / "scores.json").write_text("old")
+    for out_folder, message in (
+        ("file", "is a file"),
+        ("file/sub", "is a file"),
+        ("old", "scores.md"),
+    ):
+        code, out, err = o2s(
+            capsys,
+            *("eval", "qa", folder / "answers.json"),
+            *("--reference", folder / "ScanQA_v1.0_val.json", "--out", tmp_path / out_folder),
+        )
+        assert (code, out) == (2, "")
+        assert message in err
+        assert len(err.strip().splitlines()) == 1
+    assert (tmp_path / "old" / "scores.json").read_text() == "old"

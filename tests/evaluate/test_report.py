@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from o2s.evaluate.bootstrap import Estimate
 from o2s.evaluate.report import Report, Row, Table, file_facts, versions, write_report
 
@@ -54,3 +56,12 @@ def test_files_are_known_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "c").write_text("y")
     sums = [file_facts(tmp_path / name)["sha256"] for name in "abc"]
     assert sums[0] == sums[1] != sums[2]
+
+
+def test_both_files_are_written_or_none(tmp_path: Path) -> None:
+    (tmp_path / "scores.json").write_text("old")
+    (tmp_path / "scores.md").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_report(REPORT, tmp_path)
+    assert (tmp_path / "scores.json").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["scores.json", "scores.md"]
