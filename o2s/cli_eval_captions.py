@@ -128,8 +128,9 @@ def captions(
     require_pycocoevalcap()
     check_choice(predictions, scenes, out_folder)
     thresholds = list(dict.fromkeys(iou or [0.25, 0.5]))
-    if not all(0 < k <= 1 for k in thresholds):
-        raise InputError(f"--iou is {min(thresholds)}, expected thresholds above 0 and up to 1")
+    for k in thresholds:
+        if not 0 < k <= 1:
+            raise InputError(f"--iou is {k}, expected thresholds above 0 and up to 1")
     where = boxes or scenes
     if where is None:
         raise InputError("say with --boxes where the true boxes are: a prepared folder or a file")
@@ -176,6 +177,13 @@ def captions(
             described, truth, found, reference=reference, boxes=where, found_in=paths[name] or where
         )
     found_versions = versions("torch", "transformers", "pycocoevalcap") | {"java": java_version()}
+    for name, found in held.items():
+        missing = sorted(held["model"].keys() - found.keys())
+        if missing:
+            raise InputError(
+                f"{paths[name]}: no boxes of scene {missing[0]}, one of {len(missing)} that the "
+                f"predictions have; expected the same scenes with --{name}"
+            )
     with progress_bar() as progress, step(progress, "scoring"):
         report = report_captions(
             described,

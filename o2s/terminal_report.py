@@ -40,7 +40,7 @@ def print_report(report: Report, *, json_output: bool) -> None:
 def _cell(score: Estimate | None) -> str:
     if score is None:
         return ""
-    return "n/a" if score.value is None else f"{100 * score.value:.1f}"
+    return "n/a" if score.value is None else f"{round(100 * score.value, 1) + 0.0:.1f}"
 
 
 def _intervals(name: str, scores: Mapping[str, Estimate]) -> str:

@@ -12,7 +12,7 @@ are: the variants of the metrics differ in what they clean.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from o2s.datasets.language_files import json_entries
 from o2s.errors import InputError
@@ -152,6 +152,17 @@ def match_answers(
     return chosen, [answers[question.id] for question in chosen]
 
 
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether a value is a text; half of a pair of code units, which JSON may name, is none."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 _ID_KEYS = ("question_id", "qid")
 _ANSWER_KEYS = ("answer", "answer_top10", "text", "pred")
 
@@ -181,23 +192,14 @@ def _is_id(value: Any) -> bool:
 def _is_answer(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(_is_answer(v) and isinstance(v, str) for v in value)
-    return isinstance(value, str) and _is_text(value)
-
-
-def _is_text(value: str) -> bool:
-    """Half of a pair of code units, which JSON may name, is no text."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return is_text(value)
 
 
 def _answers(at: str, values: object) -> tuple[str, ...]:
     if not isinstance(values, list) or not values:
         shown = "missing" if values is None else quote(values)
         raise InputError(f"{at}answers: {shown}; expected a list of reference answers")
-    wrong = next((v for v in values if not isinstance(v, str) or not _is_text(v)), None)
+    wrong = next((v for v in values if not is_text(v)), None)
     if wrong is not None or None in values:
         raise InputError(f"{at}answers: {quote(wrong)}; expected texts")
     return tuple(values)

@@ -10,6 +10,7 @@ import numpy as np
 
 from o2s.datasets.language_files import json_entries
 from o2s.errors import InputError
+from o2s.evaluate.answer_files import is_text
 from o2s.evaluate.answer_report import BASELINES
 from o2s.evaluate.bootstrap import Sampled, draw_counts
 from o2s.evaluate.captions import (
@@ -44,9 +45,9 @@ def read_described(path: Path) -> list[DescribedObject]:
         seen.add(annotation)
         name = entry.text("object_name")
         text, words = entry.values.get("description"), entry.values.get("token")
-        if not isinstance(text, str):
+        if not is_text(text):
             raise entry.wrong("description", text, "a text")
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        if not isinstance(words, list) or not all(is_text(word) for word in words):
             raise entry.wrong("token", words, "a list of the words of the description")
         earlier = found.get((scene, identity, name))
         texts, tokens = (earlier.descriptions, earlier.tokens) if earlier else ((), ())
@@ -149,7 +150,7 @@ def report_captions(
             for k in thresholds:
                 scored = {system: score(held, variant, k) for system, held in systems.items()}
                 model = scored["model"]
-                title = f"{variant} @{k:g}IoU"
+                title = f"{variant} @{k}IoU"
                 rows = [_row("all", model, lambda o: True, model.all)]
                 for name, scores in model.classes.items():
                     rows.append(_row(name, model, _named(name), scores))

@@ -144,6 +144,11 @@ def score_captions(
     objects = _merged(described) if style.names == "one" else list(described)
     if style.skips_unknown:
         objects = [o for o in objects if not o.name.endswith("unknown")]
+    box_scenes = [scene for scene, held in predictions.items() for _ in range(len(held))]
+    if not objects:
+        reason = "no object counts: all are named unknown"
+        none = {name: Sampled(None, reason=reason) for name in METRICS}
+        return CaptionScores(none, {}, [], [], len(box_scenes))
     boxes = _find(objects, truth, predictions, variant, threshold, as_published=as_published)
     texts = [
         style.missed if box < 0 else style.caption(_caption(predictions[o.scene_id], box))
@@ -151,7 +156,6 @@ def score_captions(
     ]
     found = np.array([box >= 0 for box in boxes], dtype=np.float64)
     scene_of = [o.scene_id for o in objects]
-    box_scenes = [scene for scene, held in predictions.items() for _ in range(len(held))]
     drawn = counts([*scene_of, *box_scenes])
     of_objects = None if drawn is None else drawn[:, : len(objects)]
     of_boxes = None if drawn is None else drawn[:, len(objects) :].sum(axis=1)

@@ -93,7 +93,7 @@ def percent(score: Estimate) -> str:
     """A score as tables print it: times 100, with its interval."""
     if score.value is None:
         return "not available"
-    text = f"{100 * score.value:.2f}"
+    text = f"{round(100 * score.value, 2) + 0.0:.2f}"  # + 0.0: no minus before a zero
     if score.low is None or score.high is None:
         return text
     return f"{text} ({100 * score.low:.1f} to {100 * score.high:.1f})"
@@ -125,7 +125,7 @@ def _markdown_table(table: Table) -> Iterator[str]:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|")
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _flat(value: object, name: str = "") -> Iterator[str]:

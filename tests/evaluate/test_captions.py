@@ -157,3 +157,11 @@ def test_without_java_chat_scene_has_no_scores(monkeypatch: pytest.MonkeyPatch) 
     scores = score_captions(OBJECTS, TRUTH, RIGHT, "chat-scene", 0.5)
     assert scores.all["CIDEr"].value is None
     assert scores.found == [True] * 3
+
+
+def test_ll3da_without_a_known_object_has_no_scores() -> None:
+    unknown = described("a", "0", name="unknown")
+    scores = score_captions(unknown, TRUTH, RIGHT, "ll3da", 0.5)
+    assert scores.all["CIDEr"].value is None
+    assert "unknown" in str(scores.all["CIDEr"].reason)
+    assert score_captions(unknown, TRUTH, RIGHT, "leo", 0.5).found == [True]

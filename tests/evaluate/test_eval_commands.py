@@ -376,3 +376,57 @@ def test_where_no_report_can_be_written_none_is_begun(
         assert message in err
         assert len(err.strip().splitlines()) == 1
     assert (tmp_path / "old" / "scores.json").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"description": "\ud800"}, "description"),
+        ({"token": ["a", "\ud800"]}, "token"),
+        ({"token": "a chair"}, "token"),
+        ({"ann_id": "1", "description": 5}, "description"),
+    ],
+)
+def test_wrong_descriptions_are_one_line(
+    folder: Path,
+    tmp_path: Path,
+    change: dict[str, object],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entry = json.loads((folder / "ScanRefer_filtered_val.json").read_text())[0] | change
+    code, _, err = o2s(
+        capsys,
+        *("eval", "captions", folder / "captions.json", "--boxes", folder / "prepared"),
+        *("--reference", write(tmp_path / "r.json", [entry])),
+    )
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_baselines_must_be_of_the_same_scenes(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = json.loads((folder / "captions.json").read_text())
+    few = [entry for entry in entries if entry["scene_id"] != SCENES[0]]
+    code, _, err = o2s(
+        capsys,
+        *("eval", "captions", folder / "captions.json", "--boxes", folder / "prepared"),
+        *("--reference", folder / "ScanRefer_filtered_val.json"),
+        *("--blind", write(tmp_path / "few.json", few), "--iou", "0.5"),
+    )
+    assert code == 2
+    assert f"few.json: no boxes of scene {SCENES[0]}" in err
+
+
+def test_a_wrong_threshold_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for value in ("2.0", "nan", "0.0"):
+        code, _, err = o2s(
+            capsys,
+            *("eval", "captions", folder / "captions.json", "--boxes", folder / "prepared"),
+            *("--reference", folder / "ScanRefer_filtered_val.json", "--iou", "0.5"),
+            *("--iou", value),
+        )
+        assert code == 2
+        assert f"--iou is {value}" in err
