@@ -4,16 +4,19 @@ The same predictions score differently with each: they clean, tokenise and match
 score always names its variant. EM@1 is the part of answers that equal a reference; EM-refined also
 counts answers that contain a reference or are contained in one, white space aside.
 
-| variant | prediction | references | tokens | source |
-| --- | --- | --- | --- | --- |
-| official | as it is | as they are | Penn Treebank | ATR-DBI/ScanQA scripts/score.py |
-| ll3da | single blanks | as they are | white space | Open3DA/LL3DA eval_utils/evaluate_qa.py |
-| leo | cleaned | cleaned | white space | embodied-generalist evaluator/scanqa_eval.py |
-| chat-scene | no last '.', cleaned | as they are (SQA3D: cleaned) | Penn Treebank |
-  ZzZZCHS/Chat-Scene utils/eval.py |
-| llava-3d | cleaned | cleaned | Penn Treebank | ZCMax/LLaVA-3D llava/eval/scanqa_evaluator.py |
-| video-3d-llm | n-grams without last '.'s; SQA3D: cleaned | as they are (SQA3D: cleaned) |
-  white space | LaVi-Lab/Video-3D-LLM llava/eval/eval_scanqa.py |
+| variant | prediction | references | tokens |
+| --- | --- | --- | --- |
+| official | as it is | as they are | Penn Treebank |
+| ll3da | single blanks | as they are | white space |
+| leo | cleaned | cleaned | white space |
+| chat-scene | no last ".", cleaned | as they are (SQA3D: cleaned) | Penn Treebank |
+| llava-3d | cleaned | cleaned | Penn Treebank |
+| video-3d-llm | n-grams: no last "."s; SQA3D: cleaned | as they are (SQA3D: cleaned) | white space |
+
+Sources: ATR-DBI/ScanQA scripts/score.py; Open3DA/LL3DA eval_utils/evaluate_qa.py;
+embodied-generalist evaluator/scanqa_eval.py and sqa3d_eval.py; ZzZZCHS/Chat-Scene utils/eval.py;
+ZCMax/LLaVA-3D llava/eval/scanqa_evaluator.py and sqa3d_evaluator.py; LaVi-Lab/Video-3D-LLM
+llava/eval/eval_scanqa.py and eval_sqa3d.py.
 
 "Cleaned" is `clean_answer`. A metric that a project does not have is left out of its table.
 """
