@@ -11,14 +11,15 @@ counts answers that contain a reference or are contained in one, white space asi
 | leo | cleaned | cleaned | white space |
 | chat-scene | no last ".", cleaned | as they are (SQA3D: cleaned) | Penn Treebank |
 | llava-3d | cleaned | cleaned | Penn Treebank |
-| video-3d-llm | n-grams: no last "."s; SQA3D: cleaned | as they are (SQA3D: cleaned) | white space |
+| video-3d-llm | no last "." (SQA3D: cleaned) | as they are (SQA3D: cleaned) | white space |
 
 Sources: ATR-DBI/ScanQA scripts/score.py; Open3DA/LL3DA eval_utils/evaluate_qa.py;
 embodied-generalist evaluator/scanqa_eval.py and sqa3d_eval.py; ZzZZCHS/Chat-Scene utils/eval.py;
 ZCMax/LLaVA-3D llava/eval/scanqa_evaluator.py and sqa3d_evaluator.py; LaVi-Lab/Video-3D-LLM
 llava/eval/eval_scanqa.py and eval_sqa3d.py.
 
-"Cleaned" is `clean_answer`. A metric that a project does not have is left out of its table.
+"Cleaned" is `clean_answer`. Video-3D-LLM's EM@1 keeps the last ".", its n-grams lose all of them. A
+metric that a project does not have is left out of its table.
 """
 
 import re
