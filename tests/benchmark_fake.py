@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from o2s.datasets.preparation import prepare
 from o2s.datasets.scannet import ScanNet
 from o2s.evaluate.scene_boxes import read_true_boxes
+
+SCENES = ("scene0000_00", "scene0001_00", "scene0002_00")
 
 
 def write_benchmark(raw: Path, folder: Path) -> None:
@@ -36,3 +39,12 @@ def write_benchmark(raw: Path, folder: Path) -> None:
     }
     for name, value in files.items():
         (folder / name).write_text(json.dumps(value))
+
+
+def write(path: Path, value: object) -> Path:
+    path.write_text(json.dumps(value))
+    return path
+
+
+def table_scores(table: dict[str, Any], row: str = "all") -> dict[str, float | None]:
+    return {name: score["value"] for name, score in table[row]["scores"].items()}

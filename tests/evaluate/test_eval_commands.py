@@ -1,38 +1,15 @@
-"""`o2s eval qa` and `o2s eval captions` as a user meets them."""
+"""`o2s eval qa` as a user meets it."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark_fake import write_benchmark
+from benchmark_fake import SCENES, table_scores, write
 from command_line import o2s
-from fakes import small_recipe
-from scannet_fake import write_download
 
 from o2s.evaluate import running
-from o2s.evaluate.scene_boxes import read_predicted_boxes, read_true_boxes
 from o2s.llm.answering import SceneAnswerer
-
-SCENES = ("scene0000_00", "scene0001_00", "scene0002_00")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, language_model: str) -> Path:
-    """Prepared scans, a tiny saved model, questions and descriptions with right predictions."""
-    root = tmp_path_factory.mktemp("evaluation")
-    write_benchmark(write_download(root / "raw", {"val": SCENES}), root)
-    SceneAnswerer.build(small_recipe(language_model)).save(root / "model")
-    return root
-
-
-def write(path: Path, value: object) -> Path:
-    path.write_text(json.dumps(value))
-    return path
-
-
-def scores(table: dict[str, Any], row: str = "all") -> dict[str, float | None]:
-    return {name: score["value"] for name, score in table[row]["scores"].items()}
 
 
 def test_right_answers_score_all_there_is(
@@ -46,10 +23,12 @@ def test_right_answers_score_all_there_is(
     assert code == 0
     report = json.loads(out)
     assert report == json.loads((tmp_path / "scores" / "scores.json").read_text())
-    assert scores(report["tables"]["leo"])["EM@1"] == 1.0
+    assert table_scores(report["tables"]["leo"])["EM@1"] == 1.0
     assert set(report["tables"]["leo"]) == {"all", "color", "place"}
     assert report["tables"]["leo"]["all"]["counts"] == {"questions": 6, "references": 9}
-    majority = scores(report["tables"]["leo, beside answers without the scene"], "majority answer")
+    majority = table_scores(
+        report["tables"]["leo, beside answers without the scene"], "majority answer"
+    )
     assert majority["EM@1"] == 1.0  # every scene has the same two questions
     assert report["made_from"]["versions"]["pycocoevalcap"] == "1.2"
     assert report["made_from"]["versions"]["java"]
@@ -67,7 +46,7 @@ def test_baselines_may_be_given(folder: Path, capsys: pytest.CaptureFixture[str]
     )
     assert code == 0
     rows = json.loads(out)["tables"]["leo, beside answers without the scene"]
-    assert scores(rows, "blind (no scene tokens)")["EM@1"] == 0.5
+    assert table_scores(rows, "blind (no scene tokens)")["EM@1"] == 0.5
     gain = rows["gain over blind"]["scores"]["EM@1"]
     assert gain["value"] == 0.5
     assert 0 <= gain["low"] <= 0.5 <= gain["high"] <= 1
@@ -234,100 +213,6 @@ def test_shuffled_scenes_are_of_other_rooms() -> None:
     assert running.other_scenes(["scene0000_00", "scene0000_01"], seed=0) == {}
 
 
-def test_right_captions_score_all_there_is(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, err = o2s(
-        capsys,
-        *(
-            "eval",
-            "captions",
-            folder / "captions.json",
-            "--reference",
-            folder / "ScanRefer_filtered_val.json",
-        ),
-        *("--boxes", folder / "prepared", "--variant", "ll3da", "--iou", "0.5"),
-        *("--out", tmp_path / "scores", "--json"),
-    )
-    assert code == 0, err
-    report = json.loads(out)
-    table = report["tables"]["ll3da @0.5IoU"]
-    assert scores(table)["ROUGE-L"] == pytest.approx(1)
-    assert scores(table)["ROUGE-L F"] == pytest.approx(1)
-    count = len(json.loads((folder / "captions.json").read_text()))
-    assert table["all"]["counts"] == {
-        **{"objects": count, "found": count, "descriptions": count, "boxes": count}
-    }
-    assert list(table) == ["all", "chair"]
-
-
-def test_a_model_describes_its_own_or_true_boxes(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = [
-        *("eval", "captions", "--reference", folder / "ScanRefer_filtered_val.json"),
-        *("--scenes", folder / "prepared", "--model", folder / "model", "--variant", "ll3da"),
-        *("--max-new-tokens", "3", "--draws", "10", "--json"),
-    ]
-    code, out, err = o2s(capsys, *arguments, "--regions", "reference", "--out", tmp_path / "true")
-    assert code == 0, err
-    table = json.loads(out)["tables"]["ll3da @0.5IoU"]
-    assert table["all"]["counts"]["found"] == table["all"]["counts"]["objects"]
-    held = read_predicted_boxes(tmp_path / "true" / "predictions.jsonl")
-    true = read_true_boxes(folder / "prepared")
-    for scene in SCENES:  # in the coordinates of the annotation
-        assert held[scene].boxes == pytest.approx(true[scene].boxes, abs=1e-5)
-    blind = read_predicted_boxes(tmp_path / "true" / "predictions_blind.jsonl")
-    assert len({caption for boxes in blind.values() for caption in boxes.captions}) == 1
-    code, out, err = o2s(capsys, *arguments, "--out", tmp_path / "found")
-    assert code == 0, err
-    assert "beside captions without the scene" in "".join(json.loads(out)["tables"])
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"scene_id": "scene0909_00"}, "scene 'scene0909_00' is not in"),
-        ({"caption": None}, "has no caption"),
-        ({"box": [1, 2, 3, 1, 1, float("nan")]}, "nan"),
-    ],
-)
-def test_wrong_captions_are_one_line(
-    folder: Path,
-    tmp_path: Path,
-    change: dict[str, object],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    entries = json.loads((folder / "captions.json").read_text())
-    path = write(tmp_path / "captions.json", [*entries[:-1], entries[-1] | change])
-    code, out, err = o2s(
-        capsys,
-        *("eval", "captions", path, "--reference", folder / "ScanRefer_filtered_val.json"),
-        *("--boxes", folder / "prepared", "--out", tmp_path / "scores"),
-    )
-    assert code == 2
-    assert message in err
-    assert len(err.strip().splitlines()) == 1
-    assert out == ""
-    assert not (tmp_path / "scores").exists()
-
-
-def test_descriptions_of_unknown_objects_are_refused(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    entry = json.loads((folder / "ScanRefer_filtered_val.json").read_text())[0] | {
-        "object_id": "999"
-    }
-    code, _, err = o2s(
-        capsys,
-        *("eval", "captions", folder / "captions.json"),
-        *("--reference", write(tmp_path / "r.json", [entry]), "--boxes", folder / "prepared"),
-    )
-    assert code == 2
-    assert "no box of object '999'" in err
-
-
 def test_a_stored_line_of_another_form_is_one_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -376,57 +261,3 @@ def test_where_no_report_can_be_written_none_is_begun(
         assert message in err
         assert len(err.strip().splitlines()) == 1
     assert (tmp_path / "old" / "scores.json").read_text() == "old"
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"description": "\ud800"}, "description"),
-        ({"token": ["a", "\ud800"]}, "token"),
-        ({"token": "a chair"}, "token"),
-        ({"ann_id": "1", "description": 5}, "description"),
-    ],
-)
-def test_wrong_descriptions_are_one_line(
-    folder: Path,
-    tmp_path: Path,
-    change: dict[str, object],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    entry = json.loads((folder / "ScanRefer_filtered_val.json").read_text())[0] | change
-    code, _, err = o2s(
-        capsys,
-        *("eval", "captions", folder / "captions.json", "--boxes", folder / "prepared"),
-        *("--reference", write(tmp_path / "r.json", [entry])),
-    )
-    assert code == 2
-    assert message in err
-    assert len(err.strip().splitlines()) == 1
-
-
-def test_baselines_must_be_of_the_same_scenes(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    entries = json.loads((folder / "captions.json").read_text())
-    few = [entry for entry in entries if entry["scene_id"] != SCENES[0]]
-    code, _, err = o2s(
-        capsys,
-        *("eval", "captions", folder / "captions.json", "--boxes", folder / "prepared"),
-        *("--reference", folder / "ScanRefer_filtered_val.json"),
-        *("--blind", write(tmp_path / "few.json", few), "--iou", "0.5"),
-    )
-    assert code == 2
-    assert f"few.json: no boxes of scene {SCENES[0]}" in err
-
-
-def test_a_wrong_threshold_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for value in ("2.0", "nan", "0.0"):
-        code, _, err = o2s(
-            capsys,
-            *("eval", "captions", folder / "captions.json", "--boxes", folder / "prepared"),
-            *("--reference", folder / "ScanRefer_filtered_val.json", "--iou", "0.5"),
-            *("--iou", value),
-        )
-        assert code == 2
-        assert f"--iou is {value}" in err
