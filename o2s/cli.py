@@ -17,9 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from o2s.cli_eval import app as evaluation
+from o2s.cli_find import EXAMPLE as FIND_EXAMPLE
+from o2s.cli_find import find
 from o2s.cli_instruct import EXAMPLE, instruct
 from o2s.cli_prepare import prepare
 from o2s.cli_rooms import rooms
+from o2s.cli_train import app as training
 from o2s.errors import InputError
 from o2s.files import write_json
 from o2s.loading import (
@@ -77,11 +80,13 @@ app = typer.Typer(
 )
 
 app.add_typer(prepare, name="prepare")
+app.add_typer(training, name="train")
 app.add_typer(evaluation, name="eval")
 app.command(epilog="Example: o2s rooms --furniture sweethome3d-furniture --scenes 20 --out rooms")(
     rooms
 )
 app.command(epilog=EXAMPLE)(instruct)
+app.command(epilog=FIND_EXAMPLE)(find)
 
 
 @app.command(epilog="Example: o2s ask room.ply 'How many chairs are there?'")

@@ -76,8 +76,8 @@ def zero_shot(
     classes: Annotated[
         str | None,
         typer.Option(
-            help="Classes to choose from: a file, one name a line or a JSON list. With --scenes a "
-            "class list of the scans, such as scannet20."
+            help="Classes to choose from: a file, one name a line or a JSON list. With --scenes, "
+            "names of objects, or a class list of the scans, such as scannet20."
         ),
     ] = None,
     templates: Annotated[
@@ -124,7 +124,10 @@ def zero_shot(
     if scenes is None and (model or overrides or split or cut is CutName.instances):
         raise InputError("--model, --set, --split and --cut go with --scenes, not with FEATURES")
     if scenes is not None and classes is None:
-        raise InputError("--scenes needs --classes: a class list of the scans, such as scannet20")
+        raise InputError(
+            "--scenes needs --classes: a file of names, or one of the scans' class lists, such as "
+            "scannet20"
+        )
     if template_set is not None and templates is None:
         raise InputError("--template-set chooses among the lists of --templates: give that as well")
     if out_folder is not None:

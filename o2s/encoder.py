@@ -9,18 +9,16 @@ Scene -> detector                   Boxes        R regions of interest
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from o2s import weights
 from o2s.aggregator import AggregatorConfig, QueryAggregator
 from o2s.detect import ClusterDetector, ClustersConfig, Detector
-from o2s.errors import InputError
 from o2s.point_bert import SIZES, PointBert, PointBertConfig
+from o2s.region_weights import load_region_encoder
 from o2s.regions import RegionConfig, crop_regions
 from o2s.scene import Boxes, RegionFeatures, Scene, SceneTokens
 
@@ -32,9 +30,10 @@ _CHUNK_VALUES = 2**26
 class EncoderConfig:
     """Which parts a scene encoder has.
 
-    `point_bert` is a size, by name or spelled out; `point_bert_weights` is a public ULIP
-    checkpoint, which brings its own size. Parts without weights begin at random, the same for
-    the same `seed`.
+    `point_bert` is a size, by name or spelled out; `point_bert_weights` is one of
+    `region_weights.PRETRAINED` by name, a file that `o2s train regions` wrote, or a public ULIP
+    checkpoint; each brings its own size. Parts without weights begin at random, the same for the
+    same `seed`.
     """
 
     detector: Literal["clusters"] = "clusters"
@@ -84,7 +83,7 @@ class SceneEncoder(nn.Module):
             if config.point_bert_weights is None:
                 point_bert = PointBert(SIZES[size] if isinstance(size, str) else size)
             else:
-                point_bert = _from_checkpoint(config.point_bert_weights, trust_pickle)
+                point_bert = load_region_encoder(config.point_bert_weights, trust_pickle)
             aggregator = QueryAggregator(config.aggregator, point_bert.config.feature_width)
         detector = build_detector(config)
         return cls(config, detector=detector, point_bert=point_bert, aggregator=aggregator).eval()
@@ -190,15 +189,3 @@ def pad_regions(
     count = torch.tensor([len(look.boxes) for look in looks])
     mask = torch.arange(features.shape[1]) < count[:, None]
     return features, boxes, mask
-
-
-def _from_checkpoint(file: str, trust_pickle: bool) -> PointBert:
-    path = Path(file)
-    checkpoint = weights.load_checkpoint(path, trust_pickle=trust_pickle)
-    state = checkpoint.get("state_dict", checkpoint)
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"{path}: expected a state_dict, tensors by name, and found other things")
-    try:
-        return PointBert.from_ulip(state)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error

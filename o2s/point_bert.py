@@ -27,8 +27,10 @@ from o2s.ops.sampling import farthest_point_sample
 class PointBertConfig:
     """The size of a Point-BERT; the defaults are those of ULIP-1.
 
-    `channels` is 3 (xyz) or 6 (xyz and RGB in [0, 1]). `skip_near_origin` repeats a quirk of the
-    CUDA sampler that the published weights were trained with: group centres within 3.2 cm of the
+    `channels` is 3 (xyz), 6 (xyz and RGB in [0, 1]) or 7 (those and the region's size, see
+    `regions.normalise`). `group_width` is the width of the mini-PointNet's output; its hidden
+    layers are a half, one and two times as wide. `skip_near_origin` repeats a quirk of the CUDA
+    sampler that the published weights were trained with: group centres within 3.2 cm of the
     origin are never chosen. It makes holes and exists for parity only.
     """
 
@@ -44,8 +46,12 @@ class PointBertConfig:
     skip_near_origin: bool = False
 
     def __post_init__(self) -> None:
-        if self.channels not in (3, 6):
-            raise ValueError(f"channels is {self.channels}, expected 3 (xyz) or 6 (xyz and RGB)")
+        if self.channels not in (3, 6, 7):
+            raise ValueError(
+                f"channels is {self.channels}, expected 3 (xyz), 6 (xyz, RGB) or 7 (xyz, RGB, size)"
+            )
+        if self.group_width % 2:
+            raise ValueError(f"group_width is {self.group_width}, expected an even number")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if not 0 <= self.drop_path < 1:
@@ -60,7 +66,16 @@ class PointBertConfig:
 SIZES: dict[str, PointBertConfig] = {
     "ulip1": PointBertConfig(),
     "ulip2": PointBertConfig(channels=6, depth=18, embedding=1280),
-    "tiny": PointBertConfig(channels=6, width=256, depth=6, heads=4, groups=64, embedding=384),
+    "tiny": PointBertConfig(
+        channels=7,
+        width=256,
+        depth=4,
+        heads=4,
+        groups=64,
+        neighbours=16,
+        group_width=128,
+        embedding=384,
+    ),
 }
 
 
@@ -118,8 +133,9 @@ class PointBert(nn.Module):
         """The feature of each region.
 
         Args:
-            points: xyz centred with largest norm 1 and, where the model takes 6 channels, RGB in
-                [0, 1]. Fewer points than neighbours or groups are allowed: indices repeat.
+            points: xyz centred with largest norm 1 and, where the model takes 6 or 7 channels, RGB
+                in [0, 1] and the size. Fewer points than neighbours or groups are allowed: indices
+                repeat.
 
         Raises:
             ValueError: the number of channels is not the model's.
@@ -220,10 +236,16 @@ class MiniPointNet(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.first_conv = nn.Sequential(
-            nn.Conv1d(channels, 128, 1), nn.BatchNorm1d(128), nn.ReLU(), nn.Conv1d(128, 256, 1)
+            nn.Conv1d(channels, width // 2, 1),
+            nn.BatchNorm1d(width // 2),
+            nn.ReLU(),
+            nn.Conv1d(width // 2, width, 1),
         )
         self.second_conv = nn.Sequential(
-            nn.Conv1d(512, 512, 1), nn.BatchNorm1d(512), nn.ReLU(), nn.Conv1d(512, width, 1)
+            nn.Conv1d(2 * width, 2 * width, 1),
+            nn.BatchNorm1d(2 * width),
+            nn.ReLU(),
+            nn.Conv1d(2 * width, width, 1),
         )
 
     def forward(self, groups: Float[Tensor, "R G K C"]) -> Float[Tensor, "R G D"]:
@@ -233,7 +255,7 @@ class MiniPointNet(nn.Module):
         assert isinstance(conv3, nn.Conv1d)
         local = _pointwise(conv1, groups.flatten(0, 2))
         local = _pointwise(conv2, F.relu(norm1(local)))
-        of_group, of_point = conv3.weight.squeeze(-1).split(256, dim=1)
+        of_group, of_point = conv3.weight.squeeze(-1).chunk(2, dim=1)
         overall = local.unflatten(0, (-1, neighbours)).amax(dim=1)
         overall = F.linear(overall, of_group, conv3.bias)
         hidden = F.linear(local, of_point).unflatten(0, (-1, neighbours))

@@ -42,7 +42,7 @@ def crop_regions(scene: Scene, boxes: Boxes, config: RegionConfig, *, channels: 
         scene: the scan.
         boxes: R regions of interest, in scene coordinates.
         config: how many points, with which margin.
-        channels: 3 for xyz, 6 for xyz and RGB; a scan without colour is `GREY`.
+        channels: 3 for xyz, 6 for xyz and RGB, 7 for these and the size; see `normalise`.
 
     Returns:
         The boxes that hold enough points, and their points, [R, P, channels]. Sampling is seeded:
@@ -57,17 +57,30 @@ def crop_regions(scene: Scene, boxes: Boxes, config: RegionConfig, *, channels: 
             continue
         chosen = found[resample(len(found), config.points, config.seed + rank).to(found.device)]
         kept.append(rank)
-        crops.append(_normalised(scene, chosen, channels))
+        colors = None if scene.colors is None else scene.colors[chosen]
+        crops.append(normalise(scene.points[chosen], colors, channels))
     if not crops:
         return Regions(Boxes.none(), scene.points.new_zeros(0, config.points, channels))
     return Regions(boxes.select(torch.tensor(kept)), torch.stack(crops))
 
 
-def _normalised(scene: Scene, chosen: Tensor, channels: int) -> Float32[Tensor, "P C"]:
-    xyz = scene.points[chosen]
-    xyz = xyz - xyz.mean(dim=0)
-    xyz = xyz / xyz.norm(dim=1).max().clamp_min(1e-6)
+def normalise(
+    points: Float32[Tensor, "P 3"], colors: Float32[Tensor, "P 3"] | None, channels: int
+) -> Float32[Tensor, "P C"]:
+    """The points of one region as the region encoder takes them.
+
+    Args:
+        points: metres.
+        colors: RGB in [0, 1]; None counts as `GREY`.
+        channels: 3 for xyz, centred with largest norm 1; 6 for these and RGB; 7 for these and the
+            size, the natural logarithm of the largest norm in metres, the same for all points.
+    """
+    xyz = points - points.mean(dim=0)
+    radius = xyz.norm(dim=1).max().clamp_min(1e-6)
+    xyz = xyz / radius
     if channels == 3:
         return xyz
-    colors = torch.full_like(xyz, GREY) if scene.colors is None else scene.colors[chosen]
-    return torch.cat([xyz, colors], dim=1)
+    colors = torch.full_like(xyz, GREY) if colors is None else colors
+    if channels == 6:
+        return torch.cat([xyz, colors], dim=1)
+    return torch.cat([xyz, colors, radius.log().expand(len(xyz), 1)], dim=1)

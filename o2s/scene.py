@@ -117,7 +117,8 @@ class Boxes:
 class Regions:
     """The points of each box, sampled to one count and normalised as the region encoder wants.
 
-    `points` holds xyz (centred, largest norm 1) and, where C is 6, RGB in [0, 1].
+    `points` holds xyz (centred, largest norm 1), where C is 6 or 7 RGB in [0, 1], and where C is 7
+    the size, see `regions.normalise`.
     """
 
     boxes: Boxes

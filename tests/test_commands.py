@@ -44,7 +44,9 @@ def save(path: Path, points: torch.Tensor | np.ndarray) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["ask", "caption", "detect", "encode", "demo", "weights"])
+@pytest.mark.parametrize(
+    "command", ["ask", "caption", "detect", "encode", "find", "demo", "weights"]
+)
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = o2s(capsys, command, "--help")
     assert code == 0

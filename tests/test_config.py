@@ -13,6 +13,7 @@ from o2s.encoder import EncoderConfig
 from o2s.errors import InputError
 from o2s.llm.modeling import SceneLMRecipe
 from o2s.point_bert import PointBertConfig
+from o2s.train.region_recipe import RegionRecipe
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,13 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, "", "name=racer") == Bicycle("racer")
 
 
+REGION_RECIPES = ("regions_tiny", "ulip1_scannet", "ulip2_objaverse")
+
+
 @pytest.mark.parametrize("name", config.bundled())
 def test_every_config_that_comes_with_o2s_loads(name: str) -> None:
-    assert isinstance(config.load(name, SceneLMRecipe), SceneLMRecipe)
+    kind = RegionRecipe if name in REGION_RECIPES else SceneLMRecipe
+    assert isinstance(config.load(name, kind), kind)
     assert config.find(name).name == f"{name}.yaml"
 
 

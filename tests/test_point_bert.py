@@ -18,14 +18,14 @@ Shapes = dict[str, tuple[int, ...]]
 
 def manifest(config: PointBertConfig) -> Shapes:
     """Keys and shapes of a public checkpoint's point encoder, and of its projection."""
-    width = config.width
+    width, group = config.width, config.group_width
     with_bias: Shapes = {
-        "encoder.first_conv.0": (128, config.channels, 1),
-        "encoder.first_conv.1": (128,),
-        "encoder.first_conv.3": (256, 128, 1),
-        "encoder.second_conv.0": (512, 512, 1),
-        "encoder.second_conv.1": (512,),
-        "encoder.second_conv.3": (config.group_width, 512, 1),
+        "encoder.first_conv.0": (group // 2, config.channels, 1),
+        "encoder.first_conv.1": (group // 2,),
+        "encoder.first_conv.3": (group, group // 2, 1),
+        "encoder.second_conv.0": (2 * group, 2 * group, 1),
+        "encoder.second_conv.1": (2 * group,),
+        "encoder.second_conv.3": (group, 2 * group, 1),
         "reduce_dim": (width, config.group_width),
         "pos_embed.0": (128, 3),
         "pos_embed.2": (width, 128),
@@ -41,7 +41,8 @@ def manifest(config: PointBertConfig) -> Shapes:
         shapes[f"{block}.attn.qkv.weight"] = (3 * width, width)
     for name, shape in with_bias.items():
         shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    for name, shape in {"encoder.first_conv.1": (128,), "encoder.second_conv.1": (512,)}.items():
+    norms = {"encoder.first_conv.1": (group // 2,), "encoder.second_conv.1": (2 * group,)}
+    for name, shape in norms.items():
         shapes |= {f"{name}.running_mean": shape, f"{name}.running_var": shape}
         shapes[f"{name}.num_batches_tracked"] = ()
     return shapes

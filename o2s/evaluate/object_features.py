@@ -16,7 +16,7 @@ from torch import Tensor
 from o2s.datasets.preparation import read_index
 from o2s.encoder import SceneEncoder, evaluating
 from o2s.errors import InputError
-from o2s.evaluate.text_embeddings import name_list, read_tensors, write_tensors
+from o2s.evaluate.text_embeddings import name_list, read_classes, read_tensors, write_tensors
 from o2s.io.cloud import quote
 from o2s.io.labelled import LabelledScan, labelled_facts, labelled_scene, read_labelled
 from o2s.regions import RegionConfig, crop_regions
@@ -47,7 +47,9 @@ class ObjectFeatures:
 
 @dataclass(frozen=True)
 class AnnotatedScans:
-    """The annotated scans of a folder, and one of their class lists.
+    """The annotated scans of a folder, and the classes of their objects: one of their class lists,
+    or, where `class_list` is a file, the names in it, which are compared with those that the
+    annotation gives to objects.
 
     `first` is the number of the first class: class 0 of NYU40 is "unannotated".
     """
@@ -61,16 +63,20 @@ class AnnotatedScans:
 
     @classmethod
     def find(cls, folder: Path, class_list: str, split: str | None) -> "AnnotatedScans":
-        """The scans with annotated objects.
+        """The scans with annotated objects; `class_list` is the name of a class list or a file.
 
         Raises:
             InputError: there is no such class list, or no such scan.
         """
         index = read_index(folder)
         names = index["class_names"].get(class_list)
+        if not names and Path(class_list).is_file():
+            names = read_classes(Path(class_list))
         if not names:
             there = ", ".join(index["class_names"]) or "none"
-            raise InputError(f"{folder}: no class list {quote(class_list)}; there are {there}")
+            raise InputError(
+                f"{folder}: no class list {quote(class_list)}; there are {there}; or give a file"
+            )
         scans = [s for s in index["scans"] if s["objects"] and split in (None, s["split"])]
         if not scans:
             where = "" if split is None else f" in the split {quote(split)}"
@@ -80,10 +86,24 @@ class AnnotatedScans:
             folder=folder,
             paths=tuple(folder / scan["file"] for scan in scans),
             class_list=class_list,
-            classes=name_list(list(names[first:]), f"{folder}: class list {class_list}"),
+            classes=name_list(list(names)[first:], f"{folder}: class list {class_list}"),
             first=first,
             facts={"dataset": index["dataset"], "split": split or "all", "scans": len(scans)},
         )
+
+    def numbers(self, path: Path, scan: LabelledScan) -> Int64[np.ndarray, "R"]:
+        """The class of each object of a scan, negative for none.
+
+        Raises:
+            InputError: the scan lacks the class list.
+        """
+        assert scan.objects is not None
+        if self.class_list in scan.objects.classes:
+            return scan.objects.classes[self.class_list].astype(np.int64) - self.first
+        if not Path(self.class_list).is_file():
+            raise InputError(f"{path}: objects without {self.class_list}; run `o2s prepare` again")
+        place = {name: i for i, name in enumerate(self.classes)}
+        return np.array([place.get(name, -1) for name in scan.objects.names], np.int64)
 
 
 def read_features(path: Path) -> ObjectFeatures:
@@ -166,11 +186,11 @@ def embed_scans(
         if progress is not None:
             progress(done, len(scans.paths))
         scan = read_labelled(path)
-        if scan.objects is None or scans.class_list not in scan.objects.classes:
-            raise InputError(f"{path}: objects without {scans.class_list}; run `o2s prepare` again")
+        if scan.objects is None:
+            raise InputError(f"{path}: no annotated objects; run `o2s prepare` again")
+        numbers = scans.numbers(path, scan)
         stored = None if cache is None else cache / path.name
         kept, embedded = _embed_scan(path, scan, encoder, cut, made_from, stored)
-        numbers = scan.objects.classes[scans.class_list].astype(np.int64) - scans.first
         found = torch.from_numpy(numbers)[kept]
         has_class = found >= 0
         empty += len(numbers) - len(kept)

@@ -10,7 +10,6 @@ as they are written: no article is mended, no underscore replaced.
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -28,10 +27,12 @@ from o2s.errors import InputError
 from o2s.evaluate.json_files import RepeatedKeyError, each_key_once, parse_json, read_text
 from o2s.files import replacing
 from o2s.io.cloud import quote, require_file
+from o2s.towers import TowersConfig, text_tower
 
 METADATA = "o2s"  # the key of the metadata, one JSON object
 TEMPLATES = Path(str(files("o2s") / "evaluate" / "prompt_templates.yaml"))
-BATCH = 64  # prompts at once
+BATCH = 64  # prompts between two reports of progress
+SMALL = ("small", "minilm-l6-v2")  # names of the text tower that o2s fetches
 
 
 @dataclass(frozen=True)
@@ -85,24 +86,26 @@ def embed_classes(
     device: torch.device | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TextEmbeddings:
-    """Embed each class name in each template with a text tower of transformers.
+    """Embed each class name in each template with a text tower.
 
     Args:
         classes: C names, each once.
         templates: M templates, each with one `{}`.
-        model: the folder or hub name of a CLIP-like model: a CLIPTextModelWithProjection, or
-            any that has `get_text_features`. Its tokenizer lies with it.
+        model: `minilm-l6-v2` or `small`, or the folder or hub name of a CLIP-like model of
+            transformers: a CLIPTextModelWithProjection, or any that has `get_text_features`. Its
+            tokenizer lies with it. A folder of that name wins over the small tower.
         device: where to compute; the CPU if not given.
         progress: called with the number of prompts done and of all.
 
     Raises:
         InputError: the model cannot be loaded, lacks weights, or is no text tower.
     """
-    tower = _TextTower(model, device or torch.device("cpu"))
+    small = model in SMALL and not Path(model).is_dir()
+    tower = text_tower(TowersConfig() if small else TowersConfig("clip", model), device)
     prompts = [fill(template, name) for name in classes for template in templates]
     found: list[Float32[Tensor, "_ D"]] = []
     for start in range(0, len(prompts), BATCH):
-        found.append(tower(prompts[start : start + BATCH]))
+        found.append(tower.embed(prompts[start : start + BATCH]))
         progress(min(start + BATCH, len(prompts)), len(prompts))
     notes = ()
     if tower.cut:
@@ -274,58 +277,6 @@ def name_list(value: object, where: str) -> tuple[str, ...]:
             raise InputError(f"{where}[{i}]: {quote(text)} comes twice, first at [{earlier}]")
         first[text.strip()] = i
     return tuple(first)
-
-
-class _TextTower:
-    """A text model with its tokenizer; `cut` counts the prompts that were too long."""
-
-    def __init__(self, model: str, device: torch.device) -> None:
-        from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModelWithProjection
-
-        try:
-            config = AutoConfig.from_pretrained(model)
-            bare = config.model_type == "clip_text_model"
-            kind: Any = CLIPTextModelWithProjection if bare else AutoModel
-            loaded, info = kind.from_pretrained(
-                model, dtype=torch.float32, output_loading_info=True
-            )
-            self.tokenizer = AutoTokenizer.from_pretrained(model)
-        except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
-            line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise InputError(f"{model}: not a readable text model ({line[:200]})") from None
-        if not bare and not hasattr(loaded, "get_text_features"):
-            raise InputError(
-                f"{model}: a model of type {quote(config.model_type)}; expected one that has "
-                "get_text_features, such as CLIP"
-            )
-        # transformers fills what a checkpoint lacks with random numbers and goes on.
-        if info["missing_keys"]:
-            lacking = sorted(info["missing_keys"])
-            raise InputError(f"{model}: {len(lacking)} weights are missing, such as {lacking[0]}")
-        self.model = loaded.eval().to(device)
-        self.device = device
-        text_config = getattr(config, "text_config", config)
-        places = getattr(text_config, "max_position_embeddings", math.inf)
-        self.longest = int(min(places, self.tokenizer.model_max_length))
-        # SigLIP's text tower was trained on texts padded to one length, and reads the last token.
-        self.padding = "max_length" if "siglip" in config.model_type else "longest"
-        self.cut = 0
-
-    @torch.no_grad()
-    def __call__(self, prompts: list[str]) -> Float32[Tensor, "_ D"]:
-        lengths = [len(ids) for ids in self.tokenizer(prompts, verbose=False)["input_ids"]]
-        self.cut += sum(length > self.longest for length in lengths)
-        inputs = self.tokenizer(
-            prompts,
-            padding=self.padding,
-            truncation=True,
-            max_length=self.longest,
-            return_tensors="pt",
-        ).to(self.device)
-        if hasattr(self.model, "get_text_features"):
-            found = self.model.get_text_features(**inputs)
-            return (found if isinstance(found, Tensor) else found.pooler_output).float().cpu()
-        return self.model(**inputs).text_embeds.float().cpu()
 
 
 def _parse_yaml(at: str, text: str, expected: str) -> Any:

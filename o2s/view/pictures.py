@@ -37,6 +37,19 @@ TICKS = 48  # pixels under and beside the view from above
 MIDDLE = "center_baseline"
 # Okabe and Ito (2008), "Color Universal Design", without black.
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+GREY = "#8C8C8C"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a box is marked: its number in the legend, the text on the box, the number of its color.
+
+    Colors repeat after the last of `PALETTE`.
+    """
+
+    number: int
+    text: str
+    color: int
 
 
 def draw_scene(
@@ -46,18 +59,25 @@ def draw_scene(
     *,
     captions: Sequence[str] | None = None,
     title: str = "",
+    marks: Sequence[Mark] | None = None,
+    others: Boxes | None = None,
 ) -> None:
     """Writes a PNG of 1600 x 900 pixels: the scan with its boxes from above and in perspective.
 
-    Boxes carry their number, 1 for the first. The legend under the pictures gives each number's
-    label, score and, where `captions` has one text a box, its caption. The axes of the view from
-    above are in metres, in world coordinates (`Scene.offset` added). A scan without colors is
-    colored by height. The same arguments give the same bytes, and a file is written whole or not.
+    Boxes carry their number, 1 for the first, or what `marks` says, one a box. `others` are drawn
+    below them in grey, without numbers. The legend under the pictures gives each number's label,
+    score and, where `captions` has one text a box, its caption. The axes of the view from above are
+    in metres, in world coordinates (`Scene.offset` added). A scan without colors is colored by
+    height. The same arguments give the same bytes, and a file is written whole or not.
 
-    Raises ValueError if there are captions but not one a box.
+    Raises ValueError if there are captions or marks but not one a box.
     """
     if captions is not None and len(captions) != len(boxes):
         raise ValueError(f"{len(captions)} captions for {len(boxes)} boxes")
+    if marks is None:
+        marks = [Mark(i + 1, str(i + 1), i) for i in range(len(boxes))]
+    if len(marks) != len(boxes):
+        raise ValueError(f"{len(marks)} marks for {len(boxes)} boxes")
     legend = _legend(boxes, captions)
     top = HEIGHT - (44 if title else 12)
     bottom = ROW * legend.rows + 14 + TICKS
@@ -67,7 +87,8 @@ def draw_scene(
     points, colors = points[kept], _colors(scene)[kept]
     spacings = point_spacings(points) if len(points) else np.zeros(0)
     corners = boxes.corners().detach().cpu().double().numpy()
-    framed = _framed(points, corners)
+    grey = (others or Boxes.none()).corners().detach().cpu().double().numpy()
+    framed = _framed(points, np.concatenate([corners, grey]))
 
     figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -81,7 +102,9 @@ def draw_scene(
     image, depths = render(points, colors, spacings, above)
     # From above every box shows whole, also under a lamp or a wall's rim.
     depths[:] = np.inf
-    axes = _panel(figure, left, bottom + (room - height) // 2, above, image, depths, corners)
+    axes = _panel(
+        figure, left, bottom + (room - height) // 2, above, image, depths, corners, marks, grey
+    )
     _metre_ticks(axes, above, scene.offset.cpu().numpy())
 
     view = best_viewpoint(points) if len(points) else None
@@ -93,14 +116,16 @@ def draw_scene(
         size=(WIDTH - left - across - gap - 12, top - bottom + TICKS),
     )
     pixels = render(points[drawn], colors[drawn], spacings[drawn], camera)
-    axes = _panel(figure, left + across + gap, bottom - TICKS, camera, *pixels, corners)
+    axes = _panel(
+        figure, left + across + gap, bottom - TICKS, camera, *pixels, corners, marks, grey
+    )
     axes.set_axis_off()
 
     if title:
         line = textwrap.shorten(title, 120, placeholder=" …")
         x, y = 14 / WIDTH, 1 - 24 / HEIGHT
         figure.text(x, y, line, size=14, weight="bold", va=MIDDLE, parse_math=False)
-    _draw_legend(figure, legend)
+    _draw_legend(figure, legend, marks)
     _save(figure, path)
 
 
@@ -142,6 +167,8 @@ def _panel(
     image: ndarray,
     depths: Float64[ndarray, "H W"],
     corners: Float64[ndarray, "R 8 3"],
+    marks: Sequence[Mark],
+    grey: Float64[ndarray, "S 8 3"],
 ) -> Axes:
     """Axes whose coordinates are the camera's pixels, with the picture and the boxes in them."""
     place = (left / WIDTH, bottom / HEIGHT, camera.width / WIDTH, camera.height / HEIGHT)
@@ -149,7 +176,12 @@ def _panel(
     axes.imshow(
         image, extent=(0, camera.width, camera.height, 0), interpolation="nearest", aspect="auto"
     )
-    _draw_boxes(axes, camera, depths, corners)
+    for box in grey:
+        visible, hidden = _edge_runs(camera, depths, box)
+        for edges, alpha in ((hidden, 0.4), (visible, 0.9)):
+            lines = LineCollection(edges, colors=GREY, linewidths=1.2, alpha=alpha, zorder=2.5)
+            axes.add_collection(lines, autolim=False)
+    _draw_boxes(axes, camera, depths, corners, marks)
     axes.set_xlim(0, camera.width)
     axes.set_ylim(camera.height, 0)
     for spine in axes.spines.values():
@@ -162,12 +194,13 @@ def _draw_boxes(
     camera: Camera,
     depths: Float64[ndarray, "H W"],
     corners: Float64[ndarray, "R 8 3"],
+    marks: Sequence[Mark],
 ) -> None:
     """Wireframes and numbers; the first boxes lie on top and choose their label's place first."""
     placed: list[tuple[float, float, float, float]] = []
     for number in range(len(corners), 0, -1):
         visible, hidden = _edge_runs(camera, depths, corners[number - 1])
-        color = PALETTE[(number - 1) % len(PALETTE)]
+        color = _color(marks[number - 1])
         order = 3 + 2 * (len(corners) - number) / len(corners)
         # Without the dark rim the light colors are lost on a light wall.
         for edges, tint, width, alpha, above in (
@@ -178,15 +211,15 @@ def _draw_boxes(
             lines = LineCollection(edges, colors=tint, linewidths=width, alpha=alpha)
             lines.set(zorder=order + above, capstyle="round")
             axes.add_collection(lines, autolim=False)
-    for number, box in enumerate(corners, start=1):
+    for mark, box in zip(marks, corners, strict=True):
         pixels, depth = camera.project(box)
         if (depth <= 0).any():
             continue
-        wide = 9.0 + 7.5 * len(str(number))
+        wide = 9.0 + 7.5 * len(mark.text)
         place = _label_place(pixels, wide, 17.0, camera, placed)
         placed.append(place)
         x, y = place[:2]
-        axes.text(x, y, str(number), va=MIDDLE, zorder=6, **_badge(number, 9))
+        axes.text(x, y, mark.text, va=MIDDLE, zorder=6, parse_math=False, **_badge(mark, 9))
 
 
 def _edge_runs(
@@ -271,7 +304,7 @@ def _legend(boxes: Boxes, captions: Sequence[str] | None) -> _Legend:
     for number, (label, score) in enumerate(
         zip(boxes.labels, boxes.scores.tolist(), strict=True), start=1
     ):
-        text = f"{label}  {score:.2f}" + (f"  {captions[number - 1]}" if captions else "")
+        text = f"{label}  {score:z.2f}" + (f"  {captions[number - 1]}" if captions else "")
         width = (WIDTH // columns - 60) // 7  # characters of seven pixels
         lines = textwrap.wrap(text, width, max_lines=3, placeholder=" …") or [""]
         entries.append([(number if i == 0 else 0, line) for i, line in enumerate(lines)])
@@ -302,7 +335,7 @@ def _flow(
     return cells
 
 
-def _draw_legend(figure: Figure, legend: _Legend) -> None:
+def _draw_legend(figure: Figure, legend: _Legend, marks: Sequence[Mark]) -> None:
     """The legend along the lower border of the figure."""
     for column, row, number, text in legend.cells:
         x = 14 + column * (WIDTH - 14) // legend.columns
@@ -310,12 +343,18 @@ def _draw_legend(figure: Figure, legend: _Legend) -> None:
         # Captions are a model's words: a dollar sign in them is no formula.
         figure.text((x + 28) / WIDTH, y / HEIGHT, text, size=9, va=MIDDLE, parse_math=False)
         if number:
-            figure.text((x + 10) / WIDTH, y / HEIGHT, str(number), va=MIDDLE, **_badge(number, 8))
+            mark = marks[number - 1]
+            x, y = (x + 10) / WIDTH, y / HEIGHT
+            figure.text(x, y, str(mark.number), va=MIDDLE, **_badge(mark, 8))
 
 
-def _badge(number: int, size: int) -> dict[str, Any]:
+def _color(mark: Mark) -> str:
+    return PALETTE[mark.color % len(PALETTE)]
+
+
+def _badge(mark: Mark, size: int) -> dict[str, Any]:
     """How a box's number is written: on a plate of the color of the box."""
-    color = PALETTE[(number - 1) % len(PALETTE)]
+    color = _color(mark)
     luminance = np.dot([0.2126, 0.7152, 0.0722], to_rgb(color))
     plate = {"boxstyle": "round,pad=0.22", "facecolor": color, "edgecolor": "black", "lw": 0.8}
     ink = "black" if luminance > 0.42 else "white"

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from o2s.scene import Boxes, Scene
 from o2s.view import pictures
-from o2s.view.pictures import PALETTE, draw_scene
+from o2s.view.pictures import GREY, PALETTE, Mark, draw_scene
 
 
 def make_scene(points: torch.Tensor, colors: torch.Tensor | None = None) -> Scene:
@@ -57,13 +57,55 @@ def test_each_box_appears_in_its_color_in_both_panels(room, tmp_path):
         assert columns.max() > 860
 
 
+def test_marks_give_the_color_and_the_words_of_each_box(room, tmp_path):
+    scene, boxes = room
+    numbers = [Mark(i + 1, str(i + 1), i) for i in range(len(boxes))]
+    cases = {
+        "plain": None,
+        "numbers": numbers,
+        "legend": [replace(mark, number=mark.number + 1) for mark in numbers],
+        "text": [replace(mark, text=f"{mark.text}  0.5") for mark in numbers],
+        "color": [replace(mark, color=1) for mark in numbers],
+    }
+    for name, marks in cases.items():
+        draw_scene(scene, boxes, tmp_path / name, marks=marks)
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "numbers").read_bytes()
+    plain = drawn(tmp_path / "plain")
+    changed = {name: (drawn(tmp_path / name) != plain).any(2) for name in cases}
+    legend = 900 - pictures.ROW * pictures._legend(boxes, None).rows - 14
+    assert changed["legend"][legend:].any()
+    assert not changed["legend"][:legend].any()
+    assert changed["text"][:legend].any()
+    assert not changed["text"][legend:].any()
+    first = [int(PALETTE[0][i : i + 2], 16) for i in (1, 3, 5)]
+    assert (np.abs(plain - first) <= 3).all(2).any()
+    assert not (np.abs(drawn(tmp_path / "color") - first) <= 3).all(2).any()
+
+
+def test_other_boxes_are_grey_and_without_numbers(room, tmp_path):
+    scene, boxes = room
+    first, rest = boxes.select(torch.tensor([0])), boxes.select(torch.arange(1, len(boxes)))
+    draw_scene(scene, first, tmp_path / "a.png", others=rest)
+    image = drawn(tmp_path / "a.png")
+    grey = [int(GREY[i : i + 2], 16) for i in (1, 3, 5)]
+    columns = np.flatnonzero((np.abs(image[:800] - grey) <= 14).all(2).sum(0) > 5)
+    assert columns.min() < 760
+    assert columns.max() > 860
+    for color in PALETTE[1 : len(boxes)]:
+        rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        assert not (np.abs(image - rgb) <= 3).all(2).any()
+    draw_scene(scene, boxes, tmp_path / "b.png")
+    draw_scene(scene, boxes, tmp_path / "c.png", others=Boxes.none())
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
+
+
 def test_box_edges_fall_where_the_camera_puts_them(room, tmp_path, monkeypatch):
     panels = []
     original = pictures._panel
 
-    def spy(figure, left, bottom, camera, image, depths, corners):
+    def spy(figure, left, bottom, camera, image, depths, corners, *rest):
         panels.append((left, bottom, camera, corners))
-        return original(figure, left, bottom, camera, image, depths, corners)
+        return original(figure, left, bottom, camera, image, depths, corners, *rest)
 
     monkeypatch.setattr(pictures, "_panel", spy)
     scene, boxes = room
@@ -134,9 +176,11 @@ def test_the_legend_names_or_counts_every_box(count, captions):
     assert len({cell[:2] for cell in legend.cells}) == len(legend.cells)
 
 
-def test_captions_must_fit_the_boxes(room, tmp_path):
+def test_captions_and_marks_must_fit_the_boxes(room, tmp_path):
     with pytest.raises(ValueError, match="1 captions for"):
         draw_scene(room[0], room[1], tmp_path / "a.png", captions=["one"])
+    with pytest.raises(ValueError, match="1 marks for"):
+        draw_scene(room[0], room[1], tmp_path / "a.png", marks=[Mark(1, "1", 0)])
 
 
 def test_a_failure_leaves_the_old_file_and_no_other(room, tmp_path, monkeypatch):

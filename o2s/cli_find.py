@@ -1,0 +1,390 @@
+"""The command `o2s find`: which objects of a scan look most like some words.
+
+    scan    -> detector, region encoder   features [R, F]
+            -> @ pc_projection            embeddings [R, E], length 1
+    queries -> prompts, text tower        one vector [E] a query, length 1
+            -> cosines                    objects in order
+
+Raw cosines say little: where they lie differs between encoders and between queries. So each comes
+with a margin, the cosine less that of the best among other names (as zero-shot classification
+compares names). A margin below 0 says that one of these names fits the object better, and the name
+stands beside it. Margins do not change the order of the objects.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from o2s.errors import InputError
+from o2s.loading import ModelSource, find_device, load_encoder, set_threads
+from o2s.options import (
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    ScanArgument,
+    SetOption,
+    ThreadsOption,
+    TrustOption,
+    Unit,
+    UnitOption,
+    Up,
+    UpOption,
+)
+from o2s.terminal import boxes_json, out, print_json, progress_bar, say_untrained, step
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32
+    from torch import Tensor
+
+    from o2s.encoder import SceneEncoder
+    from o2s.scene import Boxes, RegionFeatures, Scene
+    from o2s.towers import TextTower
+
+logger = logging.getLogger(__name__)
+
+EXAMPLE = "Example: o2s find room.ply 'a chair' --picture found.png"
+REGION_ENCODER = "region encoder"  # its name among the untrained parts
+PHRASE = 4  # texts of at most so many words are names, as the region encoder is trained with
+
+
+class TextKind(StrEnum):
+    """What --text-model is."""
+
+    clip = "clip"
+    open_clip = "open_clip"
+    slip = "slip"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One object (its row) and how like the query it is; cosines, so from -1 to 1.
+
+    `margin` is over the best other name, `over`; both None where there is no other name.
+    """
+
+    object: int
+    similarity: float
+    margin: float | None
+    over: str | None
+
+
+def find(
+    scan: ScanArgument,
+    queries: Annotated[list[str], typer.Argument(help="What to look for, one or several.")],
+    top: Annotated[int, typer.Option(min=1, help="How many objects to show a query.")] = 5,
+    json_output: JsonOption = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Also draw the scan with these objects marked: a .png file."),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Other names for the margin: a file, one a line or a JSON list; furniture if not "
+            "given."
+        ),
+    ] = None,
+    text_model: Annotated[
+        str | None,
+        typer.Option(
+            help="The text tower that the region encoder was trained with: a folder, file or hub "
+            "name; MiniLM if not given."
+        ),
+    ] = None,
+    text_kind: Annotated[
+        TextKind | None, typer.Option(help="What --text-model is; clip if not given.")
+    ] = None,
+    text_tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="With --text-kind slip: a folder or hub name of CLIP's tokenizer, if it does not "
+            "lie beside the checkpoint."
+        ),
+    ] = None,
+    model: ModelOption = None,
+    config: ConfigOption = "tiny",
+    override: SetOption = None,
+    up: UpOption = Up.auto,
+    unit: UnitOption = Unit.auto,
+    trust_pickle: TrustOption = False,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Find the objects of a scan that are most like some words.
+
+    Similarity is a cosine and means little by itself. The margin tells how much more an object is
+    like the query than like the best of other names; below 0, that name fits better.
+    """
+    from o2s.io import read_scene
+
+    phrases = [check_query(query, i) for i, query in enumerate(queries, start=1)]
+    _check_text_options(text_model, text_kind, text_tokenizer)
+    if picture is not None and picture.is_dir():
+        raise InputError(f"--picture {picture}: is a folder; expected the name of a file")
+    names = _other_names(against)
+    set_threads(threads)
+    encoder, untrained = load_encoder(
+        ModelSource(model, config, override or [], trust_pickle=trust_pickle)
+    )
+    encoder.to(find_device(device))
+    with progress_bar() as progress:
+        with step(progress, f"reading {scan.name}"):
+            scene = read_scene(scan, up=up.value, unit=unit.value)
+        with step(progress, "finding objects"):
+            boxes = encoder.detect(scene)
+        found: list[list[Found]] = [[] for _ in queries]
+        if len(boxes):
+            with step(progress, "loading the text tower"):
+                tower = _load_tower(
+                    text_model, text_kind, text_tokenizer, device, trust_pickle=trust_pickle
+                )
+            require_same_space(encoder.point_bert.config.embedding, tower)
+            vectors, others = _embed_words(progress, phrases, names, tower)
+            with step(progress, "encoding objects") as update:
+                embeddings = embed_regions(encoder, encoder.look(scene, boxes, update))
+            for i, phrase in enumerate(phrases):
+                rivals = [n for n, name in enumerate(names) if not is_same(phrase, name)]
+                rival_names = [names[n] for n in rivals]
+                found[i] = rank_objects(embeddings, vectors[i], others[rivals], rival_names)[:top]
+    parts = [part for part in untrained if part == REGION_ENCODER]
+    say_untrained(parts)
+    if picture is not None:
+        from o2s.view.found import draw_found
+
+        hits = [[(hit.object, hit.similarity) for hit in best] for best in found]
+        note = " (by an untrained model)" if parts else ""
+        draw_found(scene, boxes, picture, queries, hits, note=note)
+    if json_output:
+        print_json(_found_json(scan, scene, boxes, queries, found))
+    elif len(boxes) == 0:
+        out.print(f"no objects in {scan}", markup=False, highlight=False, soft_wrap=True)
+    else:
+        for query, best in zip(queries, found, strict=True):
+            _print_found(scene, boxes, query, best)
+
+
+def check_query(query: str, number: int) -> str:
+    """What stands in prompts for a query: one space between words, no leading article.
+
+    Raises:
+        InputError: there is no word in it; `number` says which query it is.
+    """
+    text = " ".join(query.split())
+    if not any(letter.isalnum() for letter in text):
+        raise InputError(f"query {number} is {text!r}; expected words, such as 'a chair'")
+    return re.sub(r"^(?:an?|the) (?=\S)", "", text, flags=re.IGNORECASE)
+
+
+def prompts_of(phrase: str, templates: Sequence[str]) -> list[str]:
+    """A name in every template; a longer text, which fits into none, as it is."""
+    from o2s.evaluate.text_embeddings import fill
+
+    short = len(phrase.split()) <= PHRASE
+    return [fill(template, phrase) for template in templates] if short else [phrase]
+
+
+def embed_phrases(
+    phrases: Sequence[str],
+    templates: Sequence[str],
+    embed: "Callable[[Sequence[str]], Float[Tensor, 'M E']]",
+) -> "Float[Tensor, 'Q E']":
+    """A unit vector a phrase: the mean over its prompts, as `o2s eval zero-shot` averages.
+
+    Args:
+        phrases: Q texts, at least one.
+        templates: each with one `{}`.
+        embed: a text tower, of all prompts one after the other.
+
+    Raises:
+        InputError: the prompts of a phrase cancel each other out.
+    """
+    import torch
+
+    from o2s.evaluate.text_embeddings import unit
+
+    prompts = [prompts_of(phrase, templates) for phrase in phrases]
+    vectors = unit(
+        embed([prompt for some in prompts for prompt in some]), lambda row: f"prompt {row + 1}"
+    )
+    means = [part.mean(dim=0) for part in vectors.split([len(some) for some in prompts])]
+    return unit(torch.stack(means), lambda row: f"the embedding of {phrases[row]!r}")
+
+
+def embed_regions(encoder: "SceneEncoder", look: "RegionFeatures") -> "Float32[Tensor, 'R E']":
+    """Unit vectors of encoded regions in the space of texts, on the CPU."""
+    import torch.nn.functional as F
+
+    projection = encoder.point_bert.pc_projection.detach().float().cpu()
+    return F.normalize(look.features.float() @ projection, dim=-1)
+
+
+def rank_objects(
+    embeddings: "Float32[Tensor, 'R E']",
+    query: "Float32[Tensor, 'E']",
+    others: "Float32[Tensor, 'C E']",
+    names: Sequence[str],
+) -> list[Found]:
+    """All objects, the most similar first; of equals the one that the detector put first.
+
+    Args:
+        embeddings: unit vectors of the objects.
+        query: a unit vector.
+        others: unit vectors of other names; may be none.
+        names: what `others` are called.
+    """
+    import torch
+
+    similarities = embeddings @ query
+    order = torch.argsort(similarities, descending=True, stable=True).tolist()
+    if not len(others):
+        return [Found(i, float(similarities[i]), None, None) for i in order]
+    rivals, which = (embeddings @ others.T).max(dim=1)
+    margins = similarities - rivals
+    return [
+        Found(i, float(similarities[i]), float(margins[i]), names[int(which[i])]) for i in order
+    ]
+
+
+def is_same(phrase: str, name: str) -> bool:
+    """Whether one of two texts has all words of the other, in singular or plural.
+
+    Then the one is a kind of the other ("office chair", "chair") and no rival to it.
+    """
+    ours, theirs = _words(phrase), _words(name)
+    return ours <= theirs or theirs <= ours
+
+
+def require_same_space(width: int, tower: "TextTower") -> None:
+    """Raise InputError unless embeddings of regions are as wide as those of texts."""
+    if width != tower.width:
+        raise InputError(
+            f"the region encoder's embeddings have width {width}, those of the text tower "
+            f"{tower.name} width {tower.width}; give the text tower that this region encoder was "
+            "trained with, by --text-model (and --text-kind)"
+        )
+
+
+def _other_names(file: Path | None) -> tuple[str, ...]:
+    if file is not None:
+        from o2s.evaluate.text_embeddings import read_classes
+
+        return read_classes(file)
+    from o2s.datasets.furniture_classes import CLASSES
+
+    return tuple(CLASSES)
+
+
+def _check_text_options(path: str | None, kind: TextKind | None, tokenizer: str | None) -> None:
+    if kind is not None and path is None:
+        raise InputError("--text-kind says what --text-model is: give that as well")
+    if tokenizer is not None and kind is not TextKind.slip:
+        raise InputError("--text-tokenizer goes with --text-kind slip; others bring their own")
+    for option, value in (("--text-model", path), ("--text-tokenizer", tokenizer)):
+        if value is not None and not value.strip():
+            raise InputError(f"{option} is empty; expected a folder, a file or a hub name")
+
+
+def _load_tower(
+    path: str | None,
+    kind: TextKind | None,
+    tokenizer: str | None,
+    device: str | None,
+    *,
+    trust_pickle: bool,
+) -> "TextTower":
+    from transformers.utils import logging as transformers_logging
+
+    from o2s.towers import TowersConfig, text_tower
+
+    transformers_logging.disable_progress_bar()
+    config = TowersConfig()
+    if path is not None:
+        config = TowersConfig((kind or TextKind.clip).value, path, tokenizer)
+    return text_tower(config, find_device(device), trust_pickle=trust_pickle)
+
+
+def _embed_words(
+    progress: Progress, phrases: Sequence[str], names: Sequence[str], tower: "TextTower"
+) -> "tuple[Float[Tensor, 'Q E'], Float[Tensor, 'C E']]":
+    """The queries' vectors and those of the other names, which are kept for the next time."""
+    from o2s.evaluate.text_embeddings import read_templates
+    from o2s.towers import cached_embeddings
+    from o2s.weights import cache_folder
+
+    templates = read_templates()
+
+    with step(progress, "embedding words") as update:
+        vectors = embed_phrases(phrases, templates, tower)
+        # Some text towers count what was too long for them.
+        if getattr(tower, "cut", 0):
+            logger.warning("a query is longer than the text tower reads: its end was cut off")
+
+        def cached(prompts: Sequence[str]) -> "Float[Tensor, 'M E']":
+            folder = cache_folder() / "embeddings"
+            return cached_embeddings(prompts, str, tower, tower.name, folder, progress=update)
+
+        try:
+            others = embed_phrases(names, templates, cached)
+        except OSError as error:  # a cache that may only be read is no reason to fail
+            logger.debug("embeddings are not kept: %s", error)
+            others = embed_phrases(names, templates, tower)
+    return vectors, others
+
+
+def _words(text: str) -> set[str]:
+    words = re.findall(r"\w+", text.casefold())
+    return {word.removesuffix("s") if len(word) > 3 else word for word in words}
+
+
+def _found_json(
+    scan: Path,
+    scene: "Scene",
+    boxes: "Boxes",
+    queries: Sequence[str],
+    found: Sequence[Sequence[Found]],
+) -> dict[str, Any]:
+    """Objects as `o2s detect --json` prints them, numbered from 1 as they come there."""
+    entries = boxes_json(scan, scene, boxes)["boxes"]
+    lists = [
+        [
+            {
+                "rank": rank,
+                "similarity": _rounded(hit.similarity),
+                "margin": None if hit.margin is None else _rounded(hit.margin),
+                "over": hit.over,
+                "object": hit.object + 1,
+            }
+            | entries[hit.object]
+            for rank, hit in enumerate(best, start=1)
+        ]
+        for best in found
+    ]
+    answers = [{"query": q, "found": best} for q, best in zip(queries, lists, strict=True)]
+    return {"scan": str(scan), "objects": len(boxes), "queries": answers}
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4) + 0.0  # no -0.0
+
+
+def _print_found(scene: "Scene", boxes: "Boxes", query: str, best: Sequence[Found]) -> None:
+    title = Text(f"{query} in {scene.name}: the best {len(best)} of {len(boxes)} objects")
+    columns = ("#", "similarity", "margin over", "centre (m)", "size (m)")
+    table = Table(*columns, title=title)
+    centres = (boxes.centres.double() + scene.offset).tolist()
+    for rank, hit in enumerate(best, start=1):
+        margin = "" if hit.margin is None else f"{hit.margin:+z.2f} {hit.over}"
+        centre, size = centres[hit.object], boxes.sizes[hit.object].tolist()
+        shown = [" ".join(f"{v:.2f}" for v in values) for values in (centre, size)]
+        table.add_row(str(rank), f"{hit.similarity:z.2f}", Text(margin), *shown)
+    out.print(table)

@@ -1,0 +1,52 @@
+"""The commands `o2s train`: what is trained, each from a recipe in a YAML file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from o2s.options import SetOption, ThreadsOption
+from o2s.terminal import out, progress_bar, step
+
+if TYPE_CHECKING:
+    from o2s.train.region_run import RegionReport
+
+app = typer.Typer(
+    help="Train a part of the model from a recipe.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command(
+    epilog="Example: o2s train regions --config regions_tiny --set data.scenes=prepared --out run"
+)
+def regions(
+    config: Annotated[str, typer.Option(help="A recipe's name or a YAML file.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="A folder for everything it writes.")],
+    overrides: SetOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Pretrain the region encoder: points against texts and images, as ULIP does.
+
+    Writes region_encoder.safetensors, classes.safetensors (embedded names, for `o2s eval
+    zero-shot --text`), scores.json and, in checkpoints/, what is needed to go on: a run that was
+    interrupted goes on where it was when the command is run again.
+    """
+    from o2s import config as configs
+    from o2s.loading import keep_freed_memory, set_threads
+    from o2s.train.region_recipe import RegionRecipe
+    from o2s.train.region_run import train_regions
+
+    set_threads(threads)
+    keep_freed_memory()
+    recipe = configs.load(config, RegionRecipe, overrides or [])
+    with progress_bar() as progress:
+        report = train_regions(recipe, out_folder, lambda what: step(progress, what))
+    _print(report, out_folder)
+
+
+def _print(report: "RegionReport", folder: Path) -> None:
+    for name, scores in report.scores.items():
+        figures = ", ".join(f"{key} {100 * value:.1f}" for key, value in scores.items())
+        out.print(f"{name}: {figures}", markup=False, highlight=False, soft_wrap=True)
+    line = f"region_encoder.safetensors is in {folder}"
+    out.print(line, markup=False, highlight=False, soft_wrap=True)

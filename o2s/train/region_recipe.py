@@ -1,0 +1,220 @@
+"""The recipe of a region encoder: a YAML file as a dataclass, and what is built from it."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from o2s.alignment import AlignmentConfig
+from o2s.datasets.furniture import FurnitureLibrary
+from o2s.datasets.furniture_objects import FurnitureObjects
+from o2s.datasets.openshape import OpenShape
+from o2s.datasets.scan_objects import ScanObjects
+from o2s.datasets.triplets import Triplet, TripletSource
+from o2s.datasets.ulip import ShapeNet55, UlipObjaverse
+from o2s.errors import InputError
+from o2s.evaluate.text_embeddings import fill, read_templates
+from o2s.point_bert import SIZES, PointBertConfig
+from o2s.towers import ImageTower, TextTower, TowersConfig, cached_embeddings
+from o2s.train.region_augmentation import RegionAugmentation
+from o2s.train.region_batches import EmbeddedImages, EmbeddedTexts
+from o2s.train.regions import RegionOptimisation
+
+# A line of progress for a step of work; yields a function of how much is done and of all.
+Step = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+PHRASE = 4  # texts of at most so many words are names and stand in templates
+
+
+@dataclass(frozen=True)
+class RegionData:
+    """Where triplets come from; every source that is given is used.
+
+    Args:
+        scenes: prepared scans, with `crops/` if images are wanted.
+        descriptions: files in ScanRefer's format, of the scans.
+        rooms: the folder of `o2s rooms` that the scans were prepared from.
+        furniture: the library of meshes that the rooms were made of.
+        shapenet: the folder `shapenet-55` in ULIP's layout.
+        objaverse: the folder `ULIP-Objaverse_triplets`.
+        openshape: the folder of OpenShape's objects, with `openshape_split`, one of its JSON files.
+        val_share: of the last three, how much is held out for val.
+        cache: a folder for embeddings of the towers and rendered views.
+    """
+
+    scenes: str | None = None
+    descriptions: list[str] = field(default_factory=list)
+    rooms: str | None = None
+    furniture: str | None = None
+    shapenet: str | None = None
+    objaverse: str | None = None
+    openshape: str | None = None
+    openshape_split: str | None = None
+    val_share: float = 0.02
+    cache: str = "cache"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_share < 1:
+            raise ValueError(f"val_share is {self.val_share}, expected between 0 and 1")
+        if (self.openshape is None) != (self.openshape_split is None):
+            raise ValueError("openshape and openshape_split go together, expected both or neither")
+
+
+@dataclass(frozen=True)
+class RegionRecipe:
+    """All that `o2s train regions` does."""
+
+    data: RegionData = field(default_factory=RegionData)
+    towers: TowersConfig = field(default_factory=TowersConfig)
+    point_bert: str | PointBertConfig = "tiny"
+    points: int = 1024
+    objective: Literal["alignment", "labels"] = "alignment"
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    augment: RegionAugmentation = field(default_factory=RegionAugmentation)
+    optimisation: RegionOptimisation = field(default_factory=RegionOptimisation)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.point_bert, str) and self.point_bert not in SIZES:
+            raise ValueError(
+                f"point_bert is {self.point_bert!r}, expected one of {', '.join(SIZES)}"
+            )
+        if self.points < 1:
+            raise ValueError(f"points is {self.points}, expected at least 1")
+
+    @property
+    def size(self) -> PointBertConfig:
+        """The size of the encoder."""
+        return SIZES[self.point_bert] if isinstance(self.point_bert, str) else self.point_bert
+
+
+def open_sources(data: RegionData, split: str, step: Step) -> list[TripletSource]:
+    """The sources of one split, read.
+
+    Raises:
+        InputError: none is given, or one cannot be read.
+    """
+    sources: list[TripletSource] = []
+    if data.scenes is not None:
+        with step(f"reading {split} scans") as update:
+            scans = ScanObjects(
+                Path(data.scenes),
+                split=split,
+                descriptions=[Path(path) for path in data.descriptions],
+                rooms=None if data.rooms is None else Path(data.rooms),
+                progress=update,
+            )
+        sources.append(scans)
+    if data.furniture is not None:
+        library = FurnitureLibrary.open(Path(data.furniture))
+        with step(f"sampling {split} meshes") as update:
+            views = Path(data.cache) / "views"
+            sources.append(FurnitureObjects(library, split=split, images=views, progress=update))
+    shapes: list[TripletSource] = []
+    if data.shapenet is not None:
+        shapes.append(ShapeNet55(Path(data.shapenet), "train"))
+    if data.objaverse is not None:
+        shapes.append(UlipObjaverse(Path(data.objaverse)))
+    if data.openshape is not None and data.openshape_split is not None:
+        shapes.append(OpenShape(Path(data.openshape), Path(data.openshape_split)))
+    sources += [held_out(source, split, data.val_share) for source in shapes]
+    if not sources:
+        raise InputError("data: no source of triplets; give data.scenes, data.furniture, ...")
+    return sources
+
+
+class Part(TripletSource):
+    """Some of the objects of a source."""
+
+    def __init__(self, source: TripletSource, rows: Sequence[int]) -> None:
+        self.source, self.rows = source, list(rows)
+        self.metric = source.metric
+        self.classes = tuple(sorted({source.label(row) for row in self.rows}))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Triplet:
+        return self.source[self.rows[index]]
+
+    def label(self, index: int) -> str:
+        return self.source.label(self.rows[index])
+
+    def texts(self, index: int) -> tuple[str, ...]:
+        return self.source.texts(self.rows[index])
+
+    def images(self, index: int) -> tuple[Path, ...]:
+        return self.source.images(self.rows[index])
+
+
+def held_out(source: TripletSource, split: str, share: float) -> Part:
+    """The train or val part of a source that has none of its own: every so many-th is val."""
+    every = max(2, round(1 / share))
+    rows = range(len(source))
+    return Part(source, [row for row in rows if (row % every == every - 1) == (split == "val")])
+
+
+def texts_of(sources: Sequence[TripletSource]) -> list[str]:
+    """All texts of the sources and the names of their classes, each once, sorted."""
+    texts = {text for s in sources for i in range(len(s)) for text in s.texts(i)}
+    return sorted(texts | {name for s in sources for name in s.classes})
+
+
+def embed_texts(texts: Sequence[str], tower: TextTower, cache: Path, step: Step) -> EmbeddedTexts:
+    """The embedding of each of some distinct texts: names averaged over the prompt templates, as in
+    zero-shot classification, sentences as they are."""
+    templates = read_templates()
+    prompts = {
+        text: [fill(t, text) for t in templates] if len(text.split()) <= PHRASE else [text]
+        for text in texts
+    }
+    distinct = sorted({prompt for filled in prompts.values() for prompt in filled})
+    with step("embedding texts") as update:
+        vectors = cached_embeddings(distinct, str, tower, tower.name, cache, progress=update)
+    place = {prompt: i for i, prompt in enumerate(distinct)}
+    rows = [
+        torch.nn.functional.normalize(vectors[[place[p] for p in prompts[text]]].mean(dim=0), dim=0)
+        for text in texts
+    ]
+    return EmbeddedTexts({text: i for i, text in enumerate(texts)}, torch.stack(rows))
+
+
+def images_of(sources: Sequence[TripletSource]) -> list[Path]:
+    """All images of the sources, each once, sorted."""
+    return sorted({path for s in sources for i in range(len(s)) for path in s.images(i)})
+
+
+def embed_images(
+    paths: Sequence[Path], tower: ImageTower, cache: Path, step: Step
+) -> EmbeddedImages:
+    """The embedding of each of some distinct images."""
+    with step("embedding images") as update:
+        vectors = cached_embeddings(
+            paths,
+            image_key,
+            lambda batch: tower([open_image(path) for path in batch]),
+            tower.name,
+            cache,
+            progress=update,
+        )
+    return EmbeddedImages({path: i for i, path in enumerate(paths)}, vectors)
+
+
+def image_key(path: Path) -> str:
+    """What tells an image from others: its name, size and time of change."""
+    facts = path.stat()
+    return f"{path} {facts.st_size} {facts.st_mtime_ns}"
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image file in RGB.
+
+    Raises:
+        InputError: it is no whole image.
+    """
+    try:
+        return Image.open(path).convert("RGB")
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise InputError(f"{path}: not a whole image ({error})") from None

@@ -1,0 +1,175 @@
+"""One run of region pretraining, from a recipe to a folder with the encoder and its scores."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from o2s.alignment import RegionAligner
+from o2s.errors import InputError
+from o2s.evaluate.text_embeddings import TextEmbeddings, write_text_embeddings
+from o2s.files import alone_in, clear_leftovers, write_json
+from o2s.point_bert import PointBert
+from o2s.region_weights import write_region_encoder
+from o2s.towers import image_tower, text_tower
+from o2s.train.region_batches import EmbeddedImages, RegionBatches
+from o2s.train.region_recipe import (
+    RegionRecipe,
+    Step,
+    embed_images,
+    embed_texts,
+    images_of,
+    open_sources,
+    texts_of,
+)
+from o2s.train.regions import RegionClassifier, RegionTrainer
+
+logger = logging.getLogger(__name__)
+
+ENCODER, CLASSES, SCORES = "region_encoder.safetensors", "classes.safetensors", "scores.json"
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """Scores on val: of all its objects, and of each source alone."""
+
+    scores: Mapping[str, Mapping[str, float]]
+
+
+def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionReport:
+    """Train a region encoder; a run that was interrupted goes on after its last epoch.
+
+    Args:
+        recipe: what to train on what, and how.
+        folder: where everything goes: the encoder, the embedded names of the classes, the scores
+            and `checkpoints/`.
+        step: draws lines of progress.
+
+    Raises:
+        InputError: data or towers that cannot be read, towers of another width than the encoder's
+            embedding, or a folder that holds a run of another recipe.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        clear_leftovers(folder)
+        _settle(folder / "recipe.json", asdict(recipe))
+        torch.manual_seed(recipe.optimisation.seed)
+        train, val, words = _batches(recipe, step)
+        model = _model(recipe, len(train.classes))
+        trainer = RegionTrainer(
+            model,
+            train,
+            val,
+            words.vectors(),
+            recipe.optimisation,
+            folder / "checkpoints",
+        )
+        trainer.remove_callback(ProgressCallback)
+        trainer.remove_callback(PrinterCallback)
+        with step("training") as update:
+            trainer.add_callback(_Progress(update))
+            trainer.train(resume_from_checkpoint=get_last_checkpoint(trainer.args.output_dir))
+        scores = {"val": trainer.score(val)}
+        if len(val.sources) > 1:
+            for source in val.sources:
+                scores[f"val, {type(source).__name__}"] = trainer.score(val.of(source))
+        facts = {
+            "classes": list(train.classes),
+            "points": recipe.points,
+            "recipe": asdict(recipe),
+            "scores": scores,
+        }
+        write_region_encoder(folder / ENCODER, model.point_bert, facts)
+        write_text_embeddings(words, folder / CLASSES)
+        write_json(folder / SCORES, scores)
+    return RegionReport(scores)
+
+
+def _batches(
+    recipe: RegionRecipe, step: Step
+) -> tuple[RegionBatches, RegionBatches, TextEmbeddings]:
+    """Train, val, and the embedded names of the classes of both."""
+    cache = Path(recipe.data.cache)
+    sources = {split: open_sources(recipe.data, split, step) for split in ("train", "val")}
+    every = [source for found in sources.values() for source in found]
+    classes = tuple(sorted({name for source in every for name in source.classes}))
+    tower = text_tower(recipe.towers)
+    width = recipe.size.embedding
+    if recipe.objective == "alignment" and tower.width != width:
+        raise InputError(
+            f"towers: the text tower is {tower.width} wide and point_bert.embedding {width}; "
+            "expected the same"
+        )
+    texts = embed_texts(texts_of(every), tower, cache, step)
+    images = EmbeddedImages({}, torch.zeros(0, tower.width))
+    shown = images_of(sources["train"]) if recipe.alignment.image_weight else []
+    if recipe.objective == "alignment" and shown:
+        images = embed_images(shown, image_tower(recipe.towers), cache, step)
+    names = texts.vectors[[texts.number[name] for name in classes]]
+    words = TextEmbeddings(classes, (), names[:, None], tower.name)
+    train, val = (
+        RegionBatches(
+            sources[split],
+            classes,
+            texts,
+            images,
+            points=recipe.points,
+            channels=recipe.size.channels,
+            augment=recipe.augment if split == "train" else None,
+            label_share=recipe.optimisation.label_share,
+            seed=recipe.optimisation.seed,
+        )
+        for split in ("train", "val")
+    )
+    return train, val, words
+
+
+def _model(recipe: RegionRecipe, classes: int) -> RegionAligner | RegionClassifier:
+    point_bert = PointBert(recipe.size)
+    if recipe.objective == "labels":
+        return RegionClassifier(point_bert, classes)
+    return RegionAligner(point_bert, recipe.alignment)
+
+
+def _settle(path: Path, recipe: Mapping[str, Any]) -> None:
+    """The recipe of a new folder, or the one that is there if it is the same."""
+    recipe = json.loads(json.dumps(recipe))
+    if not path.exists():
+        write_json(path, recipe)
+        return
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: is damaged; choose another --out")
+    differing = [key for key in recipe if found.get(key) != recipe[key]]
+    if differing:
+        raise InputError(
+            f"{path}: a run of another recipe (its {', '.join(differing)} differ); "
+            "choose another --out"
+        )
+
+
+class _Progress(TrainerCallback):
+    """Steps to a line of progress, and the scores of each epoch to the log."""
+
+    def __init__(self, update: Callable[[int, int], None]) -> None:
+        self.update = update
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.update(state.global_step, state.max_steps)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        metrics = kwargs.get("metrics") or {}
+        shown = ", ".join(f"{k.removeprefix('eval_')} {v:.3f}" for k, v in metrics.items())
+        loss = f"loss {losses[-1]:.3f}, " if losses else ""
+        logger.info("epoch %.0f: %sval %s", state.epoch or 0, loss, shown)

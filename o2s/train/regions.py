@@ -1,0 +1,206 @@
+"""Pretraining the region encoder: Point-BERT against frozen text and image towers, as ULIP does.
+
+sources of triplets -> texts and images embedded once, cached -> RegionBatches
+                    -> RegionAligner, or RegionClassifier for comparison
+                    -> transformers' Trainer; the best epoch on val is kept
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float32, Int64
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+
+from o2s.alignment import RegionAligner
+from o2s.encoder import evaluating
+from o2s.point_bert import PointBert
+from o2s.train.region_batches import BalancedSampler, RegionBatches
+
+BEST = "eval_macro_top1"
+
+
+@dataclass(frozen=True)
+class RegionOptimisation:
+    """How long and how fast it learns.
+
+    Args:
+        epochs: of `draws` draws each, or of one draw an object where that is null.
+        balance: 0 draws classes as they are, 1 all equally often.
+        warmup: share of the steps in which the learning rate rises; then it falls as a cosine to
+            `final_learning_rate`.
+        bf16: whether products are taken in bfloat16; null where the processor is made for it.
+    """
+
+    epochs: int = 30
+    draws: int | None = None
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 0.0
+    weight_decay: float = 0.1
+    beta2: float = 0.98
+    warmup: float = 0.05
+    clip: float = 1.0
+    balance: float = 0.5
+    label_share: float = 0.5
+    bf16: bool | None = None
+    workers: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.draws is not None and self.draws < self.batch_size:
+            raise ValueError(f"draws is {self.draws}, expected at least batch_size")
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"learning_rate is {self.learning_rate}, expected 0 to 1")
+        for name in ("warmup", "balance", "label_share", "beta2"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
+
+
+class RegionClassifier(nn.Module):
+    """Point-BERT with a linear layer on its features, trained with labels only: what the same
+    architecture can learn of these classes without any text or image."""
+
+    def __init__(self, point_bert: PointBert, classes: int) -> None:
+        super().__init__()
+        self.point_bert = point_bert
+        self.head = nn.Linear(point_bert.config.feature_width, classes)
+
+    def forward(self, points: Tensor, classes: Int64[Tensor, "B"], **_: Tensor) -> Tensor:
+        """The cross entropy of one batch."""
+        return F.cross_entropy(self.head(self.point_bert(points)).float(), classes)
+
+
+class RegionTrainer(Trainer):
+    """transformers' Trainer with balanced draws, whose evaluation is classification on val."""
+
+    def __init__(
+        self,
+        model: RegionAligner | RegionClassifier,
+        train: RegionBatches,
+        val: RegionBatches,
+        class_texts: Float32[Tensor, "classes E"],
+        optimisation: RegionOptimisation,
+        folder: Path,
+    ) -> None:
+        self.optimisation = optimisation
+        self.val, self.class_texts = val, class_texts
+        super().__init__(
+            model=model,
+            args=training_arguments(optimisation, folder),
+            train_dataset=train,
+            eval_dataset=val,
+        )
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> BalancedSampler:
+        train = train_dataset or self.train_dataset
+        assert isinstance(train, RegionBatches)
+        settings = self.optimisation
+        return BalancedSampler(
+            train.targets, balance=settings.balance, seed=settings.seed, length=settings.draws
+        )
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any
+    ) -> Any:
+        found = model(**inputs)
+        if isinstance(found, Tensor):
+            return found
+        return found.loss
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **_: Any) -> dict[str, float]:
+        """The scores on val."""
+        found = self.score(self.val)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    @torch.no_grad()
+    def score(self, objects: RegionBatches) -> dict[str, float]:
+        """Top-1 and top-5 among all classes, over all objects and averaged over their classes."""
+        model = self.accelerator.unwrap_model(self.model)
+        loader = DataLoader(objects, batch_size=self.args.per_device_eval_batch_size)
+        logits, targets = [], []
+        with evaluating(model):
+            for batch in loader:
+                points = batch["points"].to(self.args.device)
+                if isinstance(model, RegionClassifier):
+                    logits.append(model.head(model.point_bert(points)).float().cpu())
+                else:
+                    logits.append(model.point_bert.embed(points).cpu() @ self.class_texts.T)
+                targets.append(batch["classes"])
+        return top_k(torch.cat(logits), torch.cat(targets))
+
+
+def training_arguments(settings: RegionOptimisation, folder: Path) -> TrainingArguments:
+    """Ours as transformers' arguments."""
+    on_gpu = torch.cuda.is_available()
+    bf16 = has_bf16() if settings.bf16 is None else settings.bf16
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        adam_beta2=settings.beta2,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr": settings.final_learning_rate},
+        warmup_steps=settings.warmup,
+        max_grad_norm=settings.clip,
+        bf16=bf16,
+        use_cpu=not on_gpu,
+        dataloader_num_workers=settings.workers,
+        dataloader_drop_last=True,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="steps",
+        logging_steps=20,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=BEST,
+        greater_is_better=True,
+        remove_unused_columns=False,
+        label_names=["classes"],
+        report_to=["tensorboard"] if has_tensorboard() else [],
+        seed=settings.seed,
+        disable_tqdm=False,
+    )
+
+
+def top_k(logits: Float32[Tensor, "N classes"], targets: Int64[Tensor, "N"]) -> dict[str, float]:
+    """Shares right among the best one and five: of all objects, and averaged over classes."""
+    order = logits.topk(min(5, logits.shape[1]), dim=1).indices == targets[:, None]
+    found: dict[str, float] = {}
+    for k in (1, 5):
+        right = order[:, :k].any(dim=1).double()
+        by_class = torch.stack([right[targets == t].mean() for t in targets.unique()])
+        found[f"top{k}"] = float(right.mean())
+        found[f"macro_top{k}"] = float(by_class.mean())
+    return found
+
+
+def has_bf16() -> bool:
+    """Whether matrix products in bfloat16 are faster here than in float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capability = getattr(torch.backends.cpu, "get_cpu_capability", lambda: "")()
+    return "AVX512" in capability and torch.cpu._is_avx512_bf16_supported()
+
+
+def has_tensorboard() -> bool:
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        return False
+    return True

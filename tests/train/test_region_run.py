@@ -1,0 +1,154 @@
+"""Pretraining of the region encoder on made-up scans, from a recipe to a folder and back."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from scannet_fake import make_scan, write_download, write_stream
+
+from o2s import config
+from o2s.datasets.frames import Crops
+from o2s.datasets.preparation import prepare
+from o2s.datasets.scannet import ScanNet
+from o2s.errors import InputError
+from o2s.evaluate.text_embeddings import read_text_embeddings
+from o2s.region_weights import read_region_encoder
+from o2s.train import region_run
+from o2s.train.region_recipe import RegionRecipe
+from o2s.train.region_run import train_regions
+from o2s.train.regions import top_k
+
+WIDTH = 8
+SIZE = "{channels: 7, width: 32, depth: 1, heads: 2, groups: 8, neighbours: 4, group_width: 16, "
+SIZE += f"embedding: {WIDTH}}}"
+
+
+class FakeTower:
+    """Vectors that depend on nothing but the text, or on nothing but the image's size."""
+
+    name, width = "fake", WIDTH
+
+    def __call__(self, items: Sequence[object]) -> torch.Tensor:
+        rows = []
+        for item in items:
+            text = item if isinstance(item, str) else str(getattr(item, "size", item))
+            seed = int(hashlib.sha256(text.split()[-1].encode()).hexdigest()[:8], 16)
+            rows.append(torch.randn(WIDTH, generator=torch.Generator().manual_seed(seed)))
+        return F.normalize(torch.stack(rows), dim=1)
+
+
+@pytest.fixture(autouse=True)
+def towers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(region_run, "text_tower", lambda towers: FakeTower())
+    monkeypatch.setattr(region_run, "image_tower", lambda towers: FakeTower())
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scans")
+    names = [f"scene000{i}_00" for i in range(4)]
+    raw = write_download(folder / "raw", {"train": names[:3], "val": names[3:]}, detail=8)
+    for seed, name in enumerate(names):
+        write_stream(make_scan(name, seed, detail=8), raw / "scans")
+    prepare(ScanNet(raw), folder / "prepared", extras=[Crops(1, 2)])
+    return folder / "prepared"
+
+
+@contextlib.contextmanager
+def step(what: str) -> Iterator[Callable[[int, int], None]]:
+    yield lambda done, total: None
+
+
+def recipe(prepared: Path, cache: Path, *overrides: str) -> RegionRecipe:
+    short = ["optimisation.epochs=3", "optimisation.batch_size=6", "optimisation.draws=18"]
+    short += ["optimisation.bf16=false"]
+    short += [f"point_bert={SIZE}", "points=64", f"data.scenes={prepared}", f"data.cache={cache}"]
+    return config.load("regions_tiny", RegionRecipe, [*short, *overrides])
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return read_region_encoder(folder / region_run.ENCODER)[0].state_dict()
+
+
+def test_a_run_leaves_an_encoder_its_classes_and_its_scores(prepared: Path, tmp_path: Path) -> None:
+    report = train_regions(recipe(prepared, tmp_path / "cache"), tmp_path / "run", step)
+    encoder, facts = read_region_encoder(tmp_path / "run" / region_run.ENCODER)
+    assert encoder.config.width == 32
+    assert facts["points"] == 64
+    words = read_text_embeddings(tmp_path / "run" / region_run.CLASSES)
+    assert list(words.classes) == facts["classes"]
+    scores = json.loads((tmp_path / "run" / region_run.SCORES).read_text())
+    assert scores == report.scores == facts["scores"]
+    assert set(scores["val"]) == {"top1", "top5", "macro_top1", "macro_top5"}
+
+
+def test_training_moves_points_towards_their_texts(prepared: Path, tmp_path: Path) -> None:
+    longer = ["optimisation.epochs=40", "optimisation.learning_rate=0.003"]
+    made = recipe(prepared, tmp_path / "cache", *longer)
+    train_regions(made, tmp_path / "run", step)
+    states = (tmp_path / "run" / "checkpoints").glob("checkpoint-*/trainer_state.json")
+    history = max((json.loads(path.read_text())["log_history"] for path in states), key=len)
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_killed_run_goes_on_to_the_same_result(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, halved = (recipe(prepared, tmp_path / "cache") for _ in range(2))
+    train_regions(whole, tmp_path / "whole", step)
+    usual = region_run._Progress.on_epoch_begin
+
+    def killed(self: object, args: object, state: object, control: object, **_: object) -> None:
+        if state.epoch >= 2:  # pyright: ignore
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(region_run._Progress, "on_epoch_begin", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_regions(halved, tmp_path / "halved", step)
+    assert not (tmp_path / "halved" / region_run.ENCODER).exists()
+    monkeypatch.setattr(region_run._Progress, "on_epoch_begin", usual)
+    train_regions(halved, tmp_path / "halved", step)
+    expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "halved")
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, msg=name)
+
+
+def test_labels_alone_can_be_learned_for_comparison(prepared: Path, tmp_path: Path) -> None:
+    made = recipe(prepared, tmp_path / "cache", "objective=labels")
+    report = train_regions(made, tmp_path / "run", step)
+    assert 0 <= report.scores["val"]["top1"] <= 1
+    assert (tmp_path / "run" / region_run.ENCODER).is_file()
+
+
+def test_a_folder_of_another_recipe_is_refused(prepared: Path, tmp_path: Path) -> None:
+    train_regions(recipe(prepared, tmp_path / "cache"), tmp_path / "run", step)
+    other = recipe(prepared, tmp_path / "cache", "points=32")
+    with pytest.raises(InputError, match=r"recipe\.json: a run of another recipe \(its points"):
+        train_regions(other, tmp_path / "run", step)
+
+
+def test_towers_of_another_width_are_refused(prepared: Path, tmp_path: Path) -> None:
+    wide = SIZE.replace(f"embedding: {WIDTH}", "embedding: 16")
+    made = recipe(prepared, tmp_path / "cache", f"point_bert={wide}")
+    with pytest.raises(InputError, match=r"text tower is 8 wide and point_bert\.embedding 16"):
+        train_regions(made, tmp_path / "run", step)
+
+
+def test_a_recipe_without_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no source of triplets"):
+        train_regions(config.load("regions_tiny", RegionRecipe), tmp_path / "run", step)
+
+
+def test_shares_right_are_averaged_over_classes() -> None:
+    logits = torch.eye(6)[[0, 0, 0, 1, 2, 2]]
+    targets = torch.tensor([0, 0, 1, 1, 2, 3])
+    found = top_k(logits, targets)
+    assert found["top1"] == pytest.approx(4 / 6)
+    assert found["macro_top1"] == pytest.approx((1 + 0.5 + 1 + 0) / 4)
+    assert found["top5"] >= found["top1"]
