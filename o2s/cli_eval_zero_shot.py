@@ -1,11 +1,11 @@
 """The command `o2s eval zero-shot`: objects named by the nearest class name, scored."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,7 +25,10 @@ from o2s.terminal import progress_bar, step
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from o2s.datasets.triplets import TripletSource
+    from o2s.encoder import SceneEncoder
     from o2s.evaluate.object_features import AnnotatedScans, Cut, ObjectFeatures
+    from o2s.evaluate.shape_features import Sampling
     from o2s.evaluate.text_embeddings import TextEmbeddings
     from o2s.loading import ModelSource
 
@@ -37,6 +40,23 @@ class CutName(StrEnum):
 
     boxes = "boxes"
     instances = "instances"
+
+
+class LayoutName(StrEnum):
+    """How whole shapes lie on the disk."""
+
+    modelnet40 = "modelnet40"
+    modelnet10 = "modelnet10"
+    objaverse_lvis = "objaverse-lvis"
+    scanobjectnn = "scanobjectnn"
+    furniture = "furniture"
+
+
+class SamplingName(StrEnum):
+    """Which points are taken of a shape that has more."""
+
+    random = "random"
+    farthest = "farthest"
 
 
 class Resampled(StrEnum):
@@ -54,8 +74,18 @@ def zero_shot(
     scenes: Annotated[
         Path | None, typer.Option(help="Or a folder that `o2s prepare` wrote: embed its objects.")
     ] = None,
+    shapes: Annotated[
+        Path | None, typer.Option(help="Or whole shapes: a folder or file in a --layout.")
+    ] = None,
+    layout: Annotated[
+        LayoutName | None, typer.Option(help="With --shapes: how they lie on the disk.")
+    ] = None,
+    sampling: Annotated[
+        SamplingName,
+        typer.Option(help="With --shapes: points drawn by a seed, or the farthest as in ULIP."),
+    ] = SamplingName.random,
     model: Annotated[
-        Path | None, typer.Option(help="With --scenes: the folder of a saved model.")
+        Path | None, typer.Option(help="With --scenes or --shapes: the folder of a saved model.")
     ] = None,
     config: ConfigOption = "tiny",
     overrides: SetOption = None,
@@ -63,7 +93,10 @@ def zero_shot(
         CutName, typer.Option(help="With --scenes: cut objects out by boxes or by labels.")
     ] = CutName.boxes,
     split: Annotated[
-        str | None, typer.Option(help="With --scenes: only scans of this split.")
+        str | None,
+        typer.Option(
+            help="With --scenes or --shapes: only this split; of shapes, test by default."
+        ),
     ] = None,
     text: Annotated[
         Path | None,
@@ -77,7 +110,8 @@ def zero_shot(
         str | None,
         typer.Option(
             help="Classes to choose from: a file, one name a line or a JSON list. With --scenes, "
-            "names of objects, or a class list of the scans, such as scannet20."
+            "names of objects, or a class list of the scans, such as scannet20. With --shapes, the "
+            "classes of the shapes if not given."
         ),
     ] = None,
     templates: Annotated[
@@ -105,8 +139,9 @@ def zero_shot(
 ) -> None:
     """Score zero-shot classification: the class whose embedded name is nearest wins.
 
-    With --scenes and --out the embedded objects are kept in OUT/features.safetensors, which is
-    an input of this command, and scan by scan in OUT/features, so that a killed run goes on.
+    With --out the embedded objects of --scenes or --shapes are kept in OUT/features.safetensors,
+    which is an input of this command, and piece by piece in OUT/features, so that a killed run goes
+    on.
     """
     from o2s.evaluate.object_features import AnnotatedScans, read_features, write_features
     from o2s.evaluate.report import file_facts, write_report
@@ -117,12 +152,23 @@ def zero_shot(
     from o2s.terminal_report import print_report
     from o2s.view.confusion import draw_confusion
 
-    _require_one("FEATURES", features, "--scenes", scenes)
-    _require_one("--text", text, "--text-model", text_model)
+    _require_one({"FEATURES": features, "--scenes": scenes, "--shapes": shapes})
+    _require_one({"--text": text, "--text-model": text_model})
     if text is not None and (templates or template_set):
         raise InputError("--templates and --template-set go with --text-model, not with --text")
-    if scenes is None and (model or overrides or split or cut is CutName.instances):
-        raise InputError("--model, --set, --split and --cut go with --scenes, not with FEATURES")
+    if features is not None and (model or overrides or split or cut is CutName.instances):
+        raise InputError(
+            "--model, --set, --split and --cut go with --scenes, not with FEATURES; all but --cut "
+            "go with --shapes as well"
+        )
+    if shapes is not None and (cut is CutName.instances or resample is Resampled.scenes):
+        raise InputError("--cut and --resample scenes go with scans: --shapes has no scenes")
+    if (shapes is None) != (layout is None):
+        raise InputError(
+            f"give --shapes and --layout together; layouts are {', '.join(LayoutName)}"
+        )
+    if shapes is None and sampling is SamplingName.farthest:
+        raise InputError("--sampling goes with --shapes")
     if scenes is not None and classes is None:
         raise InputError(
             "--scenes needs --classes: a file of names, or one of the scans' class lists, such as "
@@ -142,27 +188,47 @@ def zero_shot(
             out_folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(alone_in(out_folder))
             clear_leftovers(out_folder)
-        objects, scans = None, None
-        if scenes is None:
-            assert features is not None
-            objects = read_features(features)
-            candidates = None if classes is None else _read_names(classes)
-        else:
+        objects, scans, found = None, None, None
+        if scenes is not None:
             assert classes is not None
             scans = AnnotatedScans.find(scenes, classes, split)
             candidates = scans.classes
+        else:
+            candidates = None if classes is None else _read_names(classes)
+        if features is not None:
+            objects = read_features(features)
+        if shapes is not None:
+            assert layout is not None
+            found = _open_shapes(progress, layout, shapes, split or "test")
+            candidates = candidates or found.classes
         named = candidates or (None if objects is None else objects.classes)
         prompts = (text_model, templates, template_set, device)
         words = _read_text(text) if text is not None else _embed_text(progress, named, *prompts)
         if write_text is not None:
             write_text_embeddings(words, write_text)
-        if objects is None:
-            assert scans is not None
+        cache = None if out_folder is None else out_folder / "features"
+        if scans is not None:
             objects = _embed_scans(
-                progress, scans, words, source, cut=cut.value, device=device, out_folder=out_folder
+                progress, scans, words, source, cut=cut.value, device=device, cache=cache
             )
-            if out_folder is not None:
-                write_features(objects, out_folder / "features.safetensors")
+        if found is not None:
+            assert shapes is not None
+            assert layout is not None
+            assert candidates is not None
+            objects = _embed_shapes(
+                progress,
+                found,
+                words.select(candidates),
+                source,
+                sampling=sampling.value,
+                device=device,
+                cache=cache,
+                path=shapes,
+                facts={"layout": layout.value, "split": split or "test"},
+            )
+        assert objects is not None
+        if features is None and out_folder is not None:
+            write_features(objects, out_folder / "features.safetensors")
         with step(progress, "scoring"):
             report, confusion = score_zero_shot(
                 objects,
@@ -192,30 +258,79 @@ def _embed_scans(
     *,
     cut: "Cut",
     device: str | None,
-    out_folder: Path | None,
+    cache: Path | None,
 ) -> "ObjectFeatures":
     from o2s.evaluate.object_features import embed_scans
-    from o2s.evaluate.zero_shot import require_same_width
-    from o2s.loading import find_device, load_encoder
 
     words.select(scans.classes)  # what does not fit is said before the long work
-    encoder, untrained = load_encoder(source)
-    encoder.to(find_device(device))
-    require_same_width(encoder.point_bert.config.embedding, "the region encoder", words)
-    facts = {
-        "model": source.config if source.folder is None else source.folder.name,
-        "overrides": list(source.overrides),
-    }
+    encoder, untrained = _load_encoder(source, words, device)
     with step(progress, "embedding objects") as update:
         return embed_scans(
             scans,
             encoder,
             cut=cut,
             untrained=untrained,
-            facts=facts,
-            cache=None if out_folder is None else out_folder / "features",
+            facts=_model_facts(source),
+            cache=cache,
             progress=update,
         )
+
+
+def _open_shapes(
+    progress: "Progress", layout: LayoutName, path: Path, split: str
+) -> "TripletSource":
+    from o2s.evaluate.shape_features import open_shapes
+
+    with step(progress, "reading shapes") as update:
+        return open_shapes(layout.value, path, split, progress=update)
+
+
+def _embed_shapes(
+    progress: "Progress",
+    shapes: "TripletSource",
+    words: "TextEmbeddings",
+    source: "ModelSource",
+    *,
+    sampling: "Sampling",
+    device: str | None,
+    cache: Path | None,
+    path: Path,
+    facts: Mapping[str, str],
+) -> "ObjectFeatures":
+    from o2s.evaluate.shape_features import embed_shapes
+
+    encoder, untrained = _load_encoder(source, words, device)
+    with step(progress, "embedding shapes") as update:
+        return embed_shapes(
+            shapes,
+            encoder,
+            name=str(path),
+            classes=words.classes,
+            sampling=sampling,
+            untrained=untrained,
+            facts={**facts, **_model_facts(source)},
+            cache=cache,
+            progress=update,
+        )
+
+
+def _load_encoder(
+    source: "ModelSource", words: "TextEmbeddings", device: str | None
+) -> tuple["SceneEncoder", list[str]]:
+    from o2s.evaluate.zero_shot import require_same_width
+    from o2s.loading import find_device, load_encoder
+
+    encoder, untrained = load_encoder(source)
+    encoder.to(find_device(device))
+    require_same_width(encoder.point_bert.config.embedding, "the region encoder", words)
+    return encoder, untrained
+
+
+def _model_facts(source: "ModelSource") -> dict[str, Any]:
+    return {
+        "model": source.config if source.folder is None else source.folder.name,
+        "overrides": list(source.overrides),
+    }
 
 
 def _read_text(path: Path) -> "TextEmbeddings":
@@ -253,6 +368,6 @@ def _read_names(classes: str) -> tuple[str, ...]:
     return read_classes(Path(classes))
 
 
-def _require_one(name: str, value: object, other_name: str, other: object) -> None:
-    if (value is None) == (other is None):
-        raise InputError(f"give either {name} or {other_name}, and not both")
+def _require_one(given: Mapping[str, object]) -> None:
+    if sum(value is not None for value in given.values()) != 1:
+        raise InputError(f"give either {' or '.join(given)}, and only one of them")

@@ -13,7 +13,7 @@ stands beside it. Margins do not change the order of the objects.
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -54,7 +54,6 @@ logger = logging.getLogger(__name__)
 
 EXAMPLE = "Example: o2s find room.ply 'a chair' --picture found.png"
 REGION_ENCODER = "region encoder"  # its name among the untrained parts
-PHRASE = 4  # texts of at most so many words are names, as the region encoder is trained with
 
 
 class TextKind(StrEnum):
@@ -185,41 +184,6 @@ def check_query(query: str, number: int) -> str:
     return re.sub(r"^(?:an?|the) (?=\S)", "", text, flags=re.IGNORECASE)
 
 
-def prompts_of(phrase: str, templates: Sequence[str]) -> list[str]:
-    """A name in every template; a longer text, which fits into none, as it is."""
-    from o2s.evaluate.text_embeddings import fill
-
-    short = len(phrase.split()) <= PHRASE
-    return [fill(template, phrase) for template in templates] if short else [phrase]
-
-
-def embed_phrases(
-    phrases: Sequence[str],
-    templates: Sequence[str],
-    embed: "Callable[[Sequence[str]], Float[Tensor, 'M E']]",
-) -> "Float[Tensor, 'Q E']":
-    """A unit vector a phrase: the mean over its prompts, as `o2s eval zero-shot` averages.
-
-    Args:
-        phrases: Q texts, at least one.
-        templates: each with one `{}`.
-        embed: a text tower, of all prompts one after the other.
-
-    Raises:
-        InputError: the prompts of a phrase cancel each other out.
-    """
-    import torch
-
-    from o2s.evaluate.text_embeddings import unit
-
-    prompts = [prompts_of(phrase, templates) for phrase in phrases]
-    vectors = unit(
-        embed([prompt for some in prompts for prompt in some]), lambda row: f"prompt {row + 1}"
-    )
-    means = [part.mean(dim=0) for part in vectors.split([len(some) for some in prompts])]
-    return unit(torch.stack(means), lambda row: f"the embedding of {phrases[row]!r}")
-
-
 def embed_regions(encoder: "SceneEncoder", look: "RegionFeatures") -> "Float32[Tensor, 'R E']":
     """Unit vectors of encoded regions in the space of texts, on the CPU."""
     import torch.nn.functional as F
@@ -317,6 +281,7 @@ def _embed_words(
     progress: Progress, phrases: Sequence[str], names: Sequence[str], tower: "TextTower"
 ) -> "tuple[Float[Tensor, 'Q E'], Float[Tensor, 'C E']]":
     """The queries' vectors and those of the other names, which are kept for the next time."""
+    from o2s.evaluate.phrases import embed_phrases
     from o2s.evaluate.text_embeddings import read_templates
     from o2s.towers import cached_embeddings
     from o2s.weights import cache_folder

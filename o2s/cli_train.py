@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from o2s.errors import InputError
 from o2s.options import SetOption, ThreadsOption
 from o2s.terminal import out, progress_bar, step
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from o2s.train.region_run import RegionReport
 
 app = typer.Typer(
@@ -44,9 +47,43 @@ def regions(
     _print(report, out_folder)
 
 
+@app.command(
+    "image-projection",
+    epilog="Example: o2s train image-projection --config regions_tiny --set data.scenes=prepared "
+    "--out image_projection.safetensors",
+)
+def image_projection(
+    config: Annotated[str, typer.Option(help="A recipe of `o2s train regions`: its data is used.")],
+    out_file: Annotated[Path, typer.Option("--out", help="A .safetensors file to write.")],
+    overrides: SetOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Fit the projection of the small image tower: images to the texts' space.
+
+    Prints how often the name of an object's class is the nearest to an image of it, on val.
+    """
+    from o2s import config as configs
+    from o2s.loading import set_threads
+    from o2s.train.image_projection import fit_image_projection
+    from o2s.train.region_recipe import RegionRecipe
+
+    if out_file.is_dir():
+        raise InputError(f"--out {out_file}: is a folder; expected the name of a file")
+    set_threads(threads)
+    recipe = configs.load(config, RegionRecipe, overrides or [])
+    with progress_bar() as progress:
+        scores = fit_image_projection(recipe, out_file, lambda what: step(progress, what))
+    images = int(scores.pop("images"))
+    _print_scores(f"{images} images of val", scores)
+
+
 def _print(report: "RegionReport", folder: Path) -> None:
     for name, scores in report.scores.items():
-        figures = ", ".join(f"{key} {100 * value:.1f}" for key, value in scores.items())
-        out.print(f"{name}: {figures}", markup=False, highlight=False, soft_wrap=True)
+        _print_scores(name, scores)
     line = f"region_encoder.safetensors is in {folder}"
     out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_scores(name: str, scores: "Mapping[str, float]") -> None:
+    figures = ", ".join(f"{key} {100 * value:.1f}" for key, value in scores.items())
+    out.print(f"{name}: {figures}", markup=False, highlight=False, soft_wrap=True)

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from o2s.aggregator import AggregatorConfig, QueryAggregator
 from o2s.detect import ClusterDetector, ClustersConfig, Detector
 from o2s.point_bert import SIZES, PointBert, PointBertConfig
-from o2s.region_weights import load_region_encoder
+from o2s.region_weights import PRETRAINED, load_region_encoder
 from o2s.regions import RegionConfig, crop_regions
 from o2s.scene import Boxes, RegionFeatures, Scene, SceneTokens
 
-# The widest layer of the mini-PointNet has 512 channels: keep it under 256 MB of float32.
+# The widest layer of the mini-PointNet: keep it under 256 MB of float32.
 _CHUNK_VALUES = 2**26
 
 
@@ -30,10 +30,10 @@ _CHUNK_VALUES = 2**26
 class EncoderConfig:
     """Which parts a scene encoder has.
 
-    `point_bert` is a size, by name or spelled out; `point_bert_weights` is one of
-    `region_weights.PRETRAINED` by name, a file that `o2s train regions` wrote, or a public ULIP
-    checkpoint; each brings its own size. Parts without weights begin at random, the same for the
-    same `seed`.
+    `point_bert` is a size, by name or spelled out. `point_bert_weights` is "pretrained" for the
+    weights that come with o2s for a named size, if there are any (`region_weights.PRETRAINED`);
+    null for none; or a file that `o2s train regions` wrote or a public ULIP checkpoint, which bring
+    their own size. Parts without weights begin at random, the same for the same `seed`.
     """
 
     detector: Literal["clusters"] = "clusters"
@@ -41,13 +41,21 @@ class EncoderConfig:
     max_regions: int = 64
     regions: RegionConfig = field(default_factory=RegionConfig)
     point_bert: Literal["tiny", "ulip1", "ulip2"] | PointBertConfig = "tiny"
-    point_bert_weights: str | None = None
+    point_bert_weights: str | None = "pretrained"
     aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.max_regions < 1:
             raise ValueError(f"max_regions is {self.max_regions}, expected at least 1")
+
+    @property
+    def region_weights(self) -> str | None:
+        """The file or the name of the region encoder's weights; None where it begins at random."""
+        if self.point_bert_weights != "pretrained":
+            return self.point_bert_weights
+        named = isinstance(self.point_bert, str) and self.point_bert in PRETRAINED
+        return str(self.point_bert) if named else None
 
 
 class SceneEncoder(nn.Module):
@@ -80,10 +88,10 @@ class SceneEncoder(nn.Module):
         size = config.point_bert
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            if config.point_bert_weights is None:
+            if config.region_weights is None:
                 point_bert = PointBert(SIZES[size] if isinstance(size, str) else size)
             else:
-                point_bert = load_region_encoder(config.point_bert_weights, trust_pickle)
+                point_bert = load_region_encoder(config.region_weights, trust_pickle)
             aggregator = QueryAggregator(config.aggregator, point_bert.config.feature_width)
         detector = build_detector(config)
         return cls(config, detector=detector, point_bert=point_bert, aggregator=aggregator).eval()
@@ -128,7 +136,9 @@ class SceneEncoder(nn.Module):
             channels=self.point_bert.config.channels,
         )
         config = self.point_bert.config
-        chunk = max(1, _CHUNK_VALUES // (config.groups * config.neighbours * 512))
+        chunk = max(
+            1, _CHUNK_VALUES // (config.groups * config.neighbours * 2 * config.group_width)
+        )
         features: list[Float[Tensor, "_ F"]] = [torch.zeros(0, self.width)]
         for start in range(0, len(regions), chunk):
             points = regions.points[start : start + chunk].to(self.device)
@@ -174,7 +184,7 @@ def build_detector(config: EncoderConfig) -> Detector:
 def untrained_parts(config: EncoderConfig, detector: Detector) -> list[str]:
     """The parts of a newly built encoder that hold random numbers."""
     parts = ["detector"] if detector.needs_training else []
-    if config.point_bert_weights is None:
+    if config.region_weights is None:
         parts.append("region encoder")
     return [*parts, "aggregator"]
 

@@ -17,8 +17,9 @@ from o2s.files import replacing
 from o2s.point_bert import PointBert, PointBertConfig
 
 METADATA = "o2s"  # the key of the metadata, one JSON object
+# The weights that come with o2s, by the size of the encoder.
 PRETRAINED = {
-    "regions_tiny": Path(str(files("o2s") / "pretrained" / "regions_tiny.safetensors")),
+    "tiny": Path(str(files("o2s") / "pretrained" / "regions_tiny.safetensors")),
 }
 
 

@@ -20,7 +20,6 @@ from rooms_fake import room
 
 from o2s import cli, cli_find, towers
 from o2s.encoder import SceneEncoder
-from o2s.evaluate.text_embeddings import TextEmbeddings, fill, read_templates
 from o2s.io import Cloud, write_ply
 from o2s.regions import crop_regions
 from o2s.towers import TowersConfig
@@ -155,32 +154,6 @@ def test_equal_objects_stay_in_the_detectors_order() -> None:
 )
 def test_a_leading_article_is_left_out(query: str, phrase: str) -> None:
     assert cli_find.check_query(query, 1) == phrase
-
-
-def test_names_stand_in_templates_and_sentences_do_not() -> None:
-    templates = ("{}", "a scan of a {}.")
-    prompts = cli_find.prompts_of("red office chair", templates)
-    assert prompts == ["red office chair", "a scan of a red office chair."]
-    sentence = "something to sit on with wheels"
-    assert cli_find.prompts_of(sentence, templates) == [sentence]
-
-
-def test_names_are_embedded_as_zero_shot_classification_does() -> None:
-    names, templates = ("chair", "table lamp"), read_templates()
-    tower = FakeTower()
-    # Towers whose vectors have other lengths count the same in the average.
-    lengths = torch.linspace(0.5, 2, len(names) * len(templates))[:, None]
-    found = cli_find.embed_phrases(names, templates, lambda prompts: tower(prompts) * lengths)
-    each = torch.stack([tower([fill(t, name) for t in templates]) for name in names])
-    torch.testing.assert_close(found, TextEmbeddings(names, templates, each).vectors())
-
-
-def test_phrases_with_and_without_templates_keep_their_own_prompts() -> None:
-    tower, templates = FakeTower(), ("{}", "a {}.")
-    phrases = ["chair", "something to sit on with wheels", "lamp"]
-    together = cli_find.embed_phrases(phrases, templates, tower)
-    for phrase, vector in zip(phrases, together, strict=True):
-        torch.testing.assert_close(vector, cli_find.embed_phrases([phrase], templates, tower)[0])
 
 
 def test_regions_are_embedded_as_the_region_encoder_embeds() -> None:

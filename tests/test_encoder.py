@@ -109,7 +109,7 @@ def test_chunks_do_not_change_the_features_and_progress_counts_them(
 ) -> None:
     expected = encoder().look(scan(0))
     size = encoder().point_bert.config
-    values = regions_at_once * size.groups * size.neighbours * 512
+    values = regions_at_once * size.groups * size.neighbours * 2 * size.group_width
     monkeypatch.setattr(encoder_module, "_CHUNK_VALUES", values)
     calls: list[tuple[int, int]] = []
     look = encoder().look(scan(0), progress=lambda done, all_: calls.append((done, all_)))

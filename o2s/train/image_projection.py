@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +36,7 @@ from o2s.train.region_recipe import (
     open_sources,
     texts_of,
 )
+from o2s.train.regions import top_k
 
 FEATURES = "efficientnet-lite0-features"  # the name of their cache
 
@@ -87,7 +87,7 @@ class ImageProjection(nn.Module):
         return {"loss": info_nce(images, texts, scale, positives, ignored)}
 
 
-def fit_image_projection(recipe: RegionRecipe, path: Path, step: Step) -> dict[str, Any]:
+def fit_image_projection(recipe: RegionRecipe, path: Path, step: Step) -> dict[str, float]:
     """Fit the projection on the images of a recipe's train split and write it.
 
     Args:
@@ -96,8 +96,8 @@ def fit_image_projection(recipe: RegionRecipe, path: Path, step: Step) -> dict[s
         step: draws lines of progress.
 
     Returns:
-        how often the right class name is nearest to an image of val, among the first five, and
-        both averaged over classes; the same for chance.
+        how often the right class name is the nearest to an image of val and among the nearest five,
+        each also averaged over classes, and the number of images.
 
     Raises:
         InputError: data that cannot be read, or without images.
@@ -178,7 +178,5 @@ def retrieval(
     model: ImageProjection, pairs: ImageTextPairs, class_texts: Float32[Tensor, "C E"]
 ) -> dict[str, float]:
     """Zero-shot classification of images by the names of the classes, as `top_k` scores it."""
-    from o2s.train.regions import top_k
-
     images = F.normalize(model.projection(pairs.features), dim=-1)
     return top_k(images @ class_texts.T, pairs.classes) | {"images": float(len(pairs))}

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from o2s.alignment import AlignmentConfig
@@ -17,7 +16,8 @@ from o2s.datasets.scan_objects import ScanObjects
 from o2s.datasets.triplets import Triplet, TripletSource
 from o2s.datasets.ulip import ShapeNet55, UlipObjaverse
 from o2s.errors import InputError
-from o2s.evaluate.text_embeddings import fill, read_templates
+from o2s.evaluate.phrases import embed_phrases
+from o2s.evaluate.text_embeddings import read_templates
 from o2s.point_bert import SIZES, PointBertConfig
 from o2s.towers import ImageTower, TextTower, TowersConfig, cached_embeddings
 from o2s.train.region_augmentation import RegionAugmentation
@@ -26,7 +26,6 @@ from o2s.train.regions import RegionOptimisation
 
 # A line of progress for a step of work; yields a function of how much is done and of all.
 Step = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-PHRASE = 4  # texts of at most so many words are names and stand in templates
 
 
 @dataclass(frozen=True)
@@ -165,20 +164,15 @@ def texts_of(sources: Sequence[TripletSource]) -> list[str]:
 def embed_texts(texts: Sequence[str], tower: TextTower, cache: Path, step: Step) -> EmbeddedTexts:
     """The embedding of each of some distinct texts: names averaged over the prompt templates, as in
     zero-shot classification, sentences as they are."""
-    templates = read_templates()
-    prompts = {
-        text: [fill(t, text) for t in templates] if len(text.split()) <= PHRASE else [text]
-        for text in texts
-    }
-    distinct = sorted({prompt for filled in prompts.values() for prompt in filled})
     with step("embedding texts") as update:
-        vectors = cached_embeddings(distinct, str, tower, tower.name, cache, progress=update)
-    place = {prompt: i for i, prompt in enumerate(distinct)}
-    rows = [
-        torch.nn.functional.normalize(vectors[[place[p] for p in prompts[text]]].mean(dim=0), dim=0)
-        for text in texts
-    ]
-    return EmbeddedTexts({text: i for i, text in enumerate(texts)}, torch.stack(rows))
+        vectors = embed_phrases(
+            texts,
+            read_templates(),
+            lambda prompts: cached_embeddings(
+                prompts, str, tower, tower.name, cache, progress=update
+            ),
+        )
+    return EmbeddedTexts({text: i for i, text in enumerate(texts)}, vectors)
 
 
 def images_of(sources: Sequence[TripletSource]) -> list[Path]:

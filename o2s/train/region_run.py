@@ -83,7 +83,7 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
         facts = {
             "classes": list(train.classes),
             "points": recipe.points,
-            "recipe": asdict(recipe),
+            "recipe": {key: v for key, v in asdict(recipe).items() if key != "data"},
             "scores": scores,
         }
         write_region_encoder(folder / ENCODER, model.point_bert, facts)
