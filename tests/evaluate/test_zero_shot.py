@@ -336,7 +336,7 @@ def test_the_command_embeds_scans_scores_them_and_goes_on_after_a_kill(
     options: dict[str, Any] = {
         "scenes": scans,
         "classes": "nyu40",
-        "overrides": ["encoder.regions.points=64"],
+        "overrides": ["encoder.regions.points=64", "encoder.point_bert_weights=null"],
         "text": write_text(tmp_path, classes, 384),
         "out_folder": tmp_path / "out",
         "json_output": True,
