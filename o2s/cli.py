@@ -61,6 +61,7 @@ from o2s.terminal import (
     print_error,
     print_json,
     progress_bar,
+    read_scan,
     say_untrained,
     step,
 )
@@ -169,7 +170,7 @@ def detect(
     overrides = [*(override or []), f"encoder.detector={detector}"]
     encoder_config = load_encoder_config(ModelSource(None, config, overrides))
     with progress_bar() as progress:
-        scene = _read(progress, scan, up, unit)
+        scene = read_scan(progress, scan, up, unit)
         with step(progress, "finding objects"):
             boxes = build_detector(encoder_config)(scene).best(encoder_config.max_regions)
     if picture is not None:
@@ -214,7 +215,7 @@ def encode(
                 target = out_folder / f"{scan.stem}.safetensors"
                 if encoded.is_current(target, made_from):
                     continue
-                scene = _read(progress, scan, up, unit)
+                scene = read_scan(progress, scan, up, unit)
                 tokens = encoder.gather([_look(progress, encoder, scene)])[0]
                 encoded.write(target, scene, tokens, untrained=untrained, made_from=made_from)
                 done += 1
@@ -345,17 +346,10 @@ def _see(
     progress: Progress, scan: Path, up: Up, unit: Unit, source: ModelSource, device: str | None
 ) -> tuple["Scene", "SceneAnswerer", "RegionFeatures"]:
     """The scan, the model, and the scan as the model's encoder sees it."""
-    scene = _read(progress, scan, up, unit)
+    scene = read_scan(progress, scan, up, unit)
     with step(progress, "loading the language model"):
         answerer = load_answerer(source, device)
     return scene, answerer, _look(progress, answerer.model.encoder, scene)
-
-
-def _read(progress: Progress, scan: Path, up: Up, unit: Unit) -> "Scene":
-    from o2s.io import read_scene
-
-    with step(progress, f"reading {scan.name}"):
-        return read_scene(scan, up=up.value, unit=unit.value)
 
 
 def _look(progress: Progress, encoder: "SceneEncoder", scene: "Scene") -> "RegionFeatures":

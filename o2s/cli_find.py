@@ -40,7 +40,7 @@ from o2s.options import (
     Up,
     UpOption,
 )
-from o2s.terminal import boxes_json, out, print_json, progress_bar, say_untrained, step
+from o2s.terminal import boxes_json, out, print_json, progress_bar, read_scan, say_untrained, step
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32
@@ -124,8 +124,6 @@ def find(
     Similarity is a cosine and means little by itself. The margin tells how much more an object is
     like the query than like the best of other names; below 0, that name fits better.
     """
-    from o2s.io import read_scene
-
     phrases = [check_query(query, i) for i, query in enumerate(queries, start=1)]
     _check_text_options(text_model, text_kind, text_tokenizer)
     if picture is not None and picture.is_dir():
@@ -137,8 +135,7 @@ def find(
     )
     encoder.to(find_device(device))
     with progress_bar() as progress:
-        with step(progress, f"reading {scan.name}"):
-            scene = read_scene(scan, up=up.value, unit=unit.value)
+        scene = read_scan(progress, scan, up, unit)
         with step(progress, "finding objects"):
             boxes = encoder.detect(scene)
         found: list[list[Found]] = [[] for _ in queries]

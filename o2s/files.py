@@ -4,7 +4,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,25 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """A JSON file, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def settled(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a folder was begun with: those in its JSON file, or, where there is no
+    file, these, which are written to it.
+
+    Raises:
+        InputError: the file holds no settings.
+    """
+    if not path.exists():
+        write_json(path, settings)
+        return dict(settings)
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: is damaged; choose another --out")
+    return found
 
 
 @contextmanager

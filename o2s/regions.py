@@ -65,7 +65,11 @@ def crop_regions(scene: Scene, boxes: Boxes, config: RegionConfig, *, channels: 
 
 
 def normalise(
-    points: Float32[Tensor, "P 3"], colors: Float32[Tensor, "P 3"] | None, channels: int
+    points: Float32[Tensor, "P 3"],
+    colors: Float32[Tensor, "P 3"] | None,
+    channels: int,
+    *,
+    metric: bool = True,
 ) -> Float32[Tensor, "P C"]:
     """The points of one region as the region encoder takes them.
 
@@ -74,6 +78,7 @@ def normalise(
         colors: RGB in [0, 1]; None counts as `GREY`.
         channels: 3 for xyz, centred with largest norm 1; 6 for these and RGB; 7 for these and the
             size, the natural logarithm of the largest norm in metres, the same for all points.
+        metric: whether points are in metres; if not, the size is 0.
     """
     xyz = points - points.mean(dim=0)
     radius = xyz.norm(dim=1).max().clamp_min(1e-6)
@@ -83,4 +88,5 @@ def normalise(
     colors = torch.full_like(xyz, GREY) if colors is None else colors
     if channels == 6:
         return torch.cat([xyz, colors], dim=1)
-    return torch.cat([xyz, colors, radius.log().expand(len(xyz), 1)], dim=1)
+    size = radius.log() if metric else torch.zeros_like(radius)
+    return torch.cat([xyz, colors, size.expand(len(xyz), 1)], dim=1)

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from o2s.options import Unit, Up
+
 if TYPE_CHECKING:
     from o2s.llm.answering import Answer
     from o2s.scene import Boxes, Scene
@@ -130,6 +132,14 @@ def step(progress: Progress, what: str) -> Iterator[Callable[[int, int], None]]:
             logger.info("%s: %.1f s", what, seconds)
     finally:
         progress.remove_task(task)
+
+
+def read_scan(progress: Progress, scan: Path, up: Up, unit: Unit) -> "Scene":
+    """A scan, read under a line of progress."""
+    from o2s.io import read_scene
+
+    with step(progress, f"reading {scan.name}"):
+        return read_scene(scan, up=up.value, unit=unit.value)
 
 
 def each(progress: Progress, what: str, items: list[Path]) -> Iterator[Path]:

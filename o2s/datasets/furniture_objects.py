@@ -15,9 +15,10 @@ from o2s.datasets.furniture_classes import CLASSES
 from o2s.datasets.furniture_meshes import PieceMesh
 from o2s.datasets.sens import Camera
 from o2s.datasets.simulated_camera import ScannedFrame, Triangles, kinect_camera, simulate_frames
-from o2s.datasets.triplets import Triplet, TripletSource
+from o2s.datasets.triplets import Triplet, TripletSource, names_with_color
 from o2s.errors import InputError
 from o2s.files import replacing
+from o2s.ops.meshes import sample_faces
 
 _SURFACE = 8192  # points of a whole surface, as ULIP samples meshes
 _VIEWS = 8  # images of a mesh, all around it
@@ -70,8 +71,11 @@ class FurnitureObjects(TripletSource):
             progress(number, len(self.pieces))
             mesh = library.load(piece)
             color = color_name(mesh.vertices, mesh.faces, mesh.colors)
-            self._texts.append(_texts(piece, color))
+            self._texts.append(names_with_color([_label(piece), piece.label, piece.fine], color))
             self._clouds.append(_Cloud(number, *sample_surface(mesh, _SURFACE, seed=number)))
+            if not scans and images is None:
+                self._images.append(())
+                continue
             rng = np.random.default_rng(number)
             frames = list(simulate_frames(_triangles(mesh), _around(mesh, rng), _CAMERA, rng))
             for _ in range(scans):
@@ -107,23 +111,13 @@ def sample_surface(
     mesh: PieceMesh, count: int, *, seed: int
 ) -> tuple[Float32[np.ndarray, "N 3"], UInt8[np.ndarray, "N 3"]]:
     """Points spread evenly over a mesh's faces by area, with the faces' colours; seeded."""
-    rng = np.random.default_rng(seed)
     corners = mesh.vertices[mesh.faces].astype(np.float64)
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    area = np.linalg.norm(cross, axis=1)
-    face = rng.choice(len(corners), count, p=area / area.sum())
-    u, v = np.sort(rng.random((2, count)), axis=0)[..., None]
-    points = (corners[face] * np.stack([u, v - u, 1 - v], axis=1)).sum(axis=1)
+    face, points = sample_faces(corners, count, np.random.default_rng(seed))
     return points.astype(np.float32), mesh.colors[face]
 
 
 def _label(piece: Piece) -> str:
     return CLASSES[piece.label][0]
-
-
-def _texts(piece: Piece, color: str | None) -> tuple[str, ...]:
-    names = list(dict.fromkeys([_label(piece), piece.label, piece.fine]))
-    return (*names, *(f"{color} {name}" for name in names if color))
 
 
 def _triangles(mesh: PieceMesh) -> Triangles:

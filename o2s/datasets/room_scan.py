@@ -24,7 +24,7 @@ from o2s.datasets.simulated_camera import (
     plan_walk,
     simulate_frames,
 )
-from o2s.ops.meshes import group_extents
+from o2s.ops.meshes import group_extents, sample_faces
 
 FRAMES, EVERY = 160, 8  # depth frames that are fused, and of how many one goes into the stream
 DEPTH_CAMERA = kinect_camera()
@@ -223,15 +223,10 @@ def _facts(
 
 def _share_seen(triangles: Triangles, mine: np.ndarray, scanned: np.ndarray) -> float:
     """The share of a piece's surface that has a vertex of the scan within 5 centimetres."""
-    rng = np.random.default_rng(0)
     corners = triangles.vertices[triangles.faces[mine]].astype(np.float64)
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    area = np.linalg.norm(cross, axis=1)
-    if not area.sum():
+    _, points = sample_faces(corners, 400, np.random.default_rng(0))
+    if not len(points):
         return 0.0
-    face = rng.choice(len(corners), 400, p=area / area.sum())
-    u, v = np.sort(rng.random((2, 400)), axis=0)[..., None]
-    points = (corners[face] * np.stack([u, v - u, 1 - v], axis=1)).sum(axis=1)
     near, _ = KDTree(scanned).query(points, distance_upper_bound=0.05)
     return round(float(np.isfinite(near).mean()), 3)
 

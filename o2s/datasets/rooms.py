@@ -35,7 +35,7 @@ from o2s.datasets.scannet_raw import STREAM, read_raw_scan, write_raw_scan
 from o2s.datasets.sens import write_sens
 from o2s.datasets.workers import outcomes
 from o2s.errors import InputError
-from o2s.files import alone_in, clear_leftovers, write_json, write_text
+from o2s.files import alone_in, clear_leftovers, settled, write_json, write_text
 from o2s.io.labelled import align
 from o2s.ops.meshes import vertex_normals
 from o2s.scene import Scene
@@ -223,15 +223,7 @@ def _digest(library: FurnitureLibrary) -> str:
 
 
 def _settle(path: Path, settings: Mapping[str, object]) -> None:
-    if not path.exists():
-        write_json(path, settings)
-        return
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: is damaged; choose another --out")
+    found = settled(path, settings)
     for key, value in settings.items():
         if found.get(key) != value:
             raise InputError(

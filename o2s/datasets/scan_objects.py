@@ -13,8 +13,9 @@ from jaxtyping import Float32, UInt8
 
 from o2s.datasets.language_files import read_scanrefer
 from o2s.datasets.preparation import read_index
-from o2s.datasets.room_facts import RoomObject, from_json
-from o2s.datasets.triplets import Triplet, TripletSource
+from o2s.datasets.room_facts import RoomObject
+from o2s.datasets.rooms import read_facts
+from o2s.datasets.triplets import Triplet, TripletSource, names_with_color
 from o2s.errors import InputError
 from o2s.io.cloud import quote
 from o2s.io.labelled import LabelledScan, read_labelled
@@ -85,12 +86,18 @@ class ScanObjects(TripletSource):
         for done, entry in enumerate(scans):
             progress(done, len(scans))
             scan = read_labelled(folder / entry["file"])
-            known = {} if rooms is None else _room_objects(rooms, scan.name)
+            known: dict[int, RoomObject] = {}
+            if rooms is not None:
+                known = {o.id: o for o in read_facts(rooms / "scans" / scan.name).objects}
             crops = _crops(folder / "crops" / scan.name)
             for row, points, colors in _cut(scan, margin, most_points, least_points):
                 assert scan.objects is not None
                 number, name = int(scan.objects.ids[row]), scan.objects.names[row]
-                texts = [name, *_attributes(known.get(number)), *said[scan.name, str(number)]]
+                texts = [name]
+                if number in known:
+                    facts = known[number]
+                    texts += names_with_color([facts.label, facts.fine], facts.color)
+                texts += said[scan.name, str(number)]
                 size = scan.objects.boxes[row, 3:].astype(np.float32)
                 images = tuple(crops[number][:most_images])
                 self._objects.append(
@@ -140,23 +147,6 @@ def _cut(
         local = (xyz[chosen] - objects.boxes[row, :3]).astype(np.float32)
         cut.append((row, local, None if scan.rgb is None else scan.rgb[chosen]))
     return cut
-
-
-def _room_objects(rooms: Path, name: str) -> dict[int, RoomObject]:
-    path = rooms / "scans" / name / f"{name}.room.json"
-    try:
-        room = from_json(json.loads(path.read_text("utf-8"))["room"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read as facts of a room ({error})") from None
-    return {o.id: o for o in room.objects}
-
-
-def _attributes(known: RoomObject | None) -> list[str]:
-    """Phrases about an object: its class, its finer name, and each with its colour."""
-    if known is None:
-        return []
-    names = list(dict.fromkeys([known.label, known.fine]))
-    return names + ([f"{known.color} {name}" for name in names] if known.color else [])
 
 
 def _crops(folder: Path) -> defaultdict[int, list[Path]]:

@@ -5,6 +5,7 @@ layout, scans with annotated objects or a library of meshes, is a `TripletSource
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,12 @@ class Triplet:
     def __post_init__(self) -> None:
         if not self.texts:
             raise ValueError(f"an object of class {self.label} has no text, expected at least one")
+
+
+def names_with_color(names: Sequence[str], color: str | None) -> tuple[str, ...]:
+    """Names, each once, and the same with the colour before them, if it is known."""
+    distinct = tuple(dict.fromkeys(names))
+    return distinct + (tuple(f"{color} {name}" for name in distinct) if color else ())
 
 
 class TripletSource(ABC):

@@ -26,7 +26,7 @@ from o2s.errors import InputError
 from o2s.evaluate.bootstrap import DRAWS, Estimate
 from o2s.evaluate.object_features import ObjectFeatures
 from o2s.evaluate.report import Report, Row, Table, versions
-from o2s.evaluate.zero_shot import _confusion_table, _score_tables
+from o2s.evaluate.zero_shot import confusion_table, score_tables
 
 STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0001)  # strongest first
 FOLDS = 5
@@ -147,8 +147,8 @@ def score_probe(
     report = Report(
         task="linear probe",
         tables=[
-            *_score_tables(ranks, true, classes, scenes=scenes, seed=seed, draws=draws),
-            _confusion_table(confusion, classes),
+            *score_tables(ranks, true, classes, scenes=scenes, seed=seed, draws=draws),
+            confusion_table(confusion, classes),
             _strength_table(strengths, reached),
         ],
         notes=_notes(given, classes, learned, confusion, probe),

@@ -180,7 +180,7 @@ def embed_scans(
     Raises:
         InputError: a scan lacks the class list, or no object has a class of it.
     """
-    made_from = _checksum(encoder, cut)
+    made_from = encoder_checksum(encoder, cut)
     features, targets, names, empty, other = [], [], [], 0, 0
     for done, path in enumerate(scans.paths):
         if progress is not None:
@@ -232,10 +232,35 @@ def embed_objects(
     bert = encoder.point_bert
     regions = encoder.config.regions
     kept, points = cut_objects(scene, scan, cut, regions, channels=bert.config.channels)
+    return kept, embed_regions(points, encoder)
+
+
+@torch.no_grad()
+def embed_regions(
+    points: Float32[Tensor, "R P C"], encoder: SceneEncoder
+) -> Float32[Tensor, "R E"]:
+    """Unit vectors of regions, on the CPU."""
+    bert = encoder.point_bert
     found = [torch.zeros(0, bert.config.embedding)]
-    with torch.no_grad(), evaluating(bert):
+    with evaluating(bert):
         found += [bert.embed(p.to(encoder.device)).float().cpu() for p in points.split(_REGIONS)]
-    return kept, torch.cat(found)
+    return torch.cat(found)
+
+
+def stored_tensors(
+    path: Path | None, made_from: str, make: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The tensors in a file if the same made them; otherwise they are made and written there."""
+    if path is not None and path.is_file():
+        # A damaged file is made anew.
+        with contextlib.suppress(InputError):
+            tensors, held = read_tensors(path, "embedded objects")
+            if held.get("made_from") == made_from:
+                return tensors
+    made = make()
+    if path is not None:
+        write_tensors(path, made, {"made_from": made_from})
+    return made
 
 
 def cut_objects(
@@ -280,19 +305,16 @@ def _embed_scan(
 ) -> tuple[Tensor, Tensor]:
     """Numbers of objects, and their embeddings; from the cache if the same made them."""
     made_from = f"{checksum} {(labelled_facts(path) or {}).get('made_from')}"
-    if cache is not None and cache.is_file():
-        # A damaged file is made anew.
-        with contextlib.suppress(InputError):
-            tensors, held = read_tensors(cache, "embedded objects")
-            if held.get("made_from") == made_from:
-                return tensors["objects"], tensors["features"]
-    kept, features = embed_objects(labelled_scene(path), scan, encoder, cut)
-    if cache is not None:
-        write_tensors(cache, {"objects": kept, "features": features}, {"made_from": made_from})
-    return kept, features
+
+    def embed() -> dict[str, Tensor]:
+        kept, features = embed_objects(labelled_scene(path), scan, encoder, cut)
+        return {"objects": kept, "features": features}
+
+    tensors = stored_tensors(cache, made_from, embed)
+    return tensors["objects"], tensors["features"]
 
 
-def _checksum(encoder: SceneEncoder, cut: str) -> str:
+def encoder_checksum(encoder: SceneEncoder, cut: str) -> str:
     """Of all that the embedding of an object depends on beside its scan."""
     config = {"regions": asdict(encoder.config.regions), "cut": cut}
     config["size"] = asdict(encoder.point_bert.config)

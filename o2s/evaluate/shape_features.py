@@ -8,7 +8,6 @@ Of shapes with more points ULIP takes the farthest ones of a loop that begins at
 random by a seed, as the points of regions are, or by that loop from the first point on.
 """
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +24,14 @@ from o2s.datasets.modelnet import ModelNet40
 from o2s.datasets.openshape import ScanObjectNN
 from o2s.datasets.triplets import Triplet, TripletSource
 from o2s.datasets.ulip import ObjaverseLvis
-from o2s.encoder import SceneEncoder, evaluating
+from o2s.encoder import SceneEncoder
 from o2s.errors import InputError
-from o2s.evaluate.object_features import ObjectFeatures, _checksum
-from o2s.evaluate.text_embeddings import read_tensors, write_tensors
+from o2s.evaluate.object_features import (
+    ObjectFeatures,
+    embed_regions,
+    encoder_checksum,
+    stored_tensors,
+)
 from o2s.io.cloud import quote
 from o2s.ops.boxes import points_in_boxes
 from o2s.ops.sampling import farthest_point_sample, resample
@@ -36,9 +39,7 @@ from o2s.regions import RegionConfig, normalise
 
 Sampling = Literal["random", "farthest"]
 Progress = Callable[[int, int], None]
-_AT_ONCE = 8  # shapes encoded at once: 256 MB in the largest public encoder
 _STORED = 256  # shapes of one file of the cache
-_SIZE_CHANNEL = 6
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def embed_shapes(
         raise InputError(
             f"{name}: no shape is of one of the {len(names)} classes; its classes are {there}"
         )
-    checksum = _checksum(encoder, f"shapes {sampling}")
+    checksum = encoder_checksum(encoder, f"shapes {sampling}")
     features: list[Float32[Tensor, "_ D"]] = []
     for start in range(0, len(chosen), _STORED):
         rows: list[Float32[Tensor, "P C"]] = []
@@ -159,7 +160,7 @@ def shape_region(
         shape: where it has a box, the points in the box are the shape.
         config: how many points, by which seed.
         channels: as `regions.normalise` takes them.
-        metric: whether points are in metres; if not, the size channel is 0, as in training.
+        metric: whether points are in metres, as `regions.normalise` takes it.
         sampling: what is taken of more points than wanted.
         number: of the shape, so that each is drawn from differently.
     """
@@ -172,10 +173,8 @@ def shape_region(
         found = points_in_boxes(points, box, margin=config.margin + 1e-5)[0].nonzero()[:, 0]
         inside = found if len(found) else inside
     kept = inside[_draw(points[inside], config, sampling, number)]
-    region = normalise(points[kept], None if colors is None else colors[kept], channels)
-    if channels > _SIZE_CHANNEL and not metric:
-        region[:, _SIZE_CHANNEL] = 0
-    return region
+    colors = None if colors is None else colors[kept]
+    return normalise(points[kept], colors, channels, metric=metric)
 
 
 def _draw(
@@ -204,19 +203,8 @@ def _embed(
 ) -> Float32[Tensor, "R D"]:
     """The embeddings of regions; from the cache if the same regions and encoder made them."""
     made_from = f"{checksum} {hashlib.sha256(regions.numpy().tobytes()).hexdigest()}"
-    if cache is not None and cache.is_file():
-        # A damaged file is made anew.
-        with contextlib.suppress(InputError):
-            tensors, held = read_tensors(cache, "embedded shapes")
-            if held.get("made_from") == made_from:
-                return tensors["features"]
-    bert = encoder.point_bert
-    with torch.no_grad(), evaluating(bert):
-        parts = regions.split(_AT_ONCE)
-        features = torch.cat([bert.embed(p.to(encoder.device)).float().cpu() for p in parts])
-    if cache is not None:
-        write_tensors(cache, {"features": features}, {"made_from": made_from})
-    return features
+    found = stored_tensors(cache, made_from, lambda: {"features": embed_regions(regions, encoder)})
+    return found["features"]
 
 
 LAYOUTS: Mapping[str, Layout] = {

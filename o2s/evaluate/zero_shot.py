@@ -79,7 +79,7 @@ def score_zero_shot(
     report = Report(
         task="zero-shot",
         tables=[
-            *_score_tables(
+            *score_tables(
                 ranking.ranks,
                 true,
                 classes,
@@ -87,7 +87,7 @@ def score_zero_shot(
                 seed=seed,
                 draws=draws,
             ),
-            _confusion_table(confusion, classes),
+            confusion_table(confusion, classes),
         ],
         notes=_notes(objects, chosen, ranking, confusion),
         made_from={
@@ -162,7 +162,7 @@ def _numbered(objects: ObjectFeatures, classes: Sequence[str]) -> Int64[Tensor, 
     return numbers
 
 
-def _score_tables(
+def score_tables(
     ranks: Int64[np.ndarray, "N"],
     true: Int64[np.ndarray, "N"],
     classes: Sequence[str],
@@ -234,7 +234,7 @@ def _drawn(
     return draw_counts(list(numbers), seed=seed, draws=draws).astype(np.float64) @ table
 
 
-def _confusion_table(confusion: Int64[np.ndarray, "C C"], classes: Sequence[str]) -> Table:
+def confusion_table(confusion: Int64[np.ndarray, "C C"], classes: Sequence[str]) -> Table:
     """The most frequent confusions; among equals those of lower numbers first."""
     wrong = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]

@@ -1,7 +1,8 @@
-"""Vertices and faces of a mesh, as NumPy arrays: normals, and the extents of groups of vertices."""
+"""Vertices and faces of a mesh, as NumPy arrays: normals, extents of groups of vertices, points on
+faces."""
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32
+from jaxtyping import Float, Float32, Float64, Int32, Int64
 
 from o2s.ops.kernels import compiled
 
@@ -40,6 +41,22 @@ def boxes_of(
     """Centre and size of extents, computed in their own type; NaN and -inf of groups of nothing."""
     with np.errstate(invalid="ignore"):
         return np.concatenate([(low + high) / 2, high - low], axis=1).astype(np.float64)
+
+
+def sample_faces(
+    corners: Float64[np.ndarray, "F 3 3"], count: int, rng: np.random.Generator
+) -> tuple[Int64[np.ndarray, "P"], Float64[np.ndarray, "P 3"]]:
+    """Points spread evenly over triangles by area: the face of each, and where it lies.
+
+    There are none where the triangles have no area.
+    """
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(cross, axis=1)
+    if not area.sum():
+        return np.zeros(0, np.int64), np.zeros((0, 3))
+    face = rng.choice(len(corners), count, p=area / area.sum())
+    u, v = np.sort(rng.random((2, count)), axis=0)[..., None]
+    return face, (corners[face] * np.stack([u, v - u, 1 - v], axis=1)).sum(axis=1)
 
 
 @compiled

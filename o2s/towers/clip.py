@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float32
 from PIL import Image
 from safetensors import SafetensorError
@@ -21,7 +20,7 @@ from torch import Tensor
 from o2s.errors import InputError
 from o2s.towers.images import ImagePreparation, PreparedImageTower, in_rgb
 from o2s.towers.texts import (
-    PORTION,
+    PortionedTextTower,
     TokenizedTextTower,
     checksum,
     model_error,
@@ -163,8 +162,8 @@ def open_clip_image_tower(model: str, device: torch.device) -> PreparedImageTowe
     return PreparedImageTower(_open_clip_name(model), width, prepare, loaded.encode_image, device)
 
 
-class OpenClipTextTower:
-    """As `TokenizedTextTower`, with open_clip's tokenizers, which pad and cut by themselves."""
+class OpenClipTextTower(PortionedTextTower):
+    """A text tower with open_clip's tokenizers, which pad and cut by themselves."""
 
     def __init__(self, name: str, model: Any, tokenizer: Any, device: torch.device) -> None:
         self.name = name
@@ -176,22 +175,11 @@ class OpenClipTextTower:
         with torch.no_grad():
             self.width: int = model.encode_text(tokenizer([""]).to(device)).shape[1]
 
-    def __call__(self, texts: Sequence[str]) -> Float32[Tensor, "M D"]:
-        """Unit vectors, the same alone and in a batch."""
-        return F.normalize(self.embed(texts), dim=-1)
-
-    @torch.no_grad()
-    def embed(self, texts: Sequence[str]) -> Float32[Tensor, "M D"]:
-        """What the network says, before it is brought to length 1."""
-        found: list[Float32[Tensor, "_ D"]] = [torch.zeros(0, self.width)]
-        for start in range(0, len(texts), PORTION):
-            portion = list(texts[start : start + PORTION])
-            if hasattr(self._tokenizer, "encode"):  # without the tokens of beginning and end
-                lengths = [len(self._tokenizer.encode(text)) + 2 for text in portion]
-                self.cut += sum(length > self.longest for length in lengths)
-            ids = self._tokenizer(portion).to(self._device)
-            found.append(self._model.encode_text(ids).float().cpu())
-        return torch.cat(found)
+    def _embed(self, portion: list[str]) -> Float[Tensor, "M D"]:
+        if hasattr(self._tokenizer, "encode"):  # without the tokens of beginning and end
+            lengths = [len(self._tokenizer.encode(text)) + 2 for text in portion]
+            self.cut += sum(length > self.longest for length in lengths)
+        return self._model.encode_text(self._tokenizer(portion).to(self._device))
 
 
 def _load(model: str, kind: str, device: torch.device) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ texts -> tokenizer    ids [M, T], cut at `longest`
       -> length 1     [M, D]
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,36 @@ from o2s.errors import InputError
 PORTION = 64  # texts through a network at once
 
 
-class TokenizedTextTower:
-    """A network with its tokenizer: texts to unit vectors on the CPU.
+class PortionedTextTower(ABC):
+    """Texts to unit vectors on the CPU, in portions.
 
     `cut` counts the texts so far that were longer than `longest` tokens.
     """
+
+    name: str
+    width: int
+    longest: int
+    cut: int
+
+    def __call__(self, texts: Sequence[str]) -> Float32[Tensor, "M D"]:
+        """Unit vectors, the same alone and in a batch."""
+        return F.normalize(self.embed(texts), dim=-1)
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str]) -> Float32[Tensor, "M D"]:
+        """What the network says, before it is brought to length 1."""
+        found: list[Float32[Tensor, "_ D"]] = [torch.zeros(0, self.width)]
+        for start in range(0, len(texts), PORTION):
+            found.append(self._embed(list(texts[start : start + PORTION])).float().cpu())
+        return torch.cat(found)
+
+    @abstractmethod
+    def _embed(self, portion: list[str]) -> Float[Tensor, "M D"]:
+        """The vectors of one portion, wherever the network is; counts what is `cut`."""
+
+
+class TokenizedTextTower(PortionedTextTower):
+    """A network with its tokenizer, one of transformers."""
 
     def __init__(
         self,
@@ -57,27 +83,17 @@ class TokenizedTextTower:
         self._device = device
         self._padding = padding
 
-    def __call__(self, texts: Sequence[str]) -> Float32[Tensor, "M D"]:
-        """Unit vectors, the same alone and in a batch."""
-        return F.normalize(self.embed(texts), dim=-1)
-
-    @torch.no_grad()
-    def embed(self, texts: Sequence[str]) -> Float32[Tensor, "M D"]:
-        """What the network says, before it is brought to length 1."""
-        found: list[Float32[Tensor, "_ D"]] = [torch.zeros(0, self.width)]
-        for start in range(0, len(texts), PORTION):
-            portion = list(texts[start : start + PORTION])
-            lengths = [len(ids) for ids in self.tokenizer(portion, verbose=False)["input_ids"]]
-            self.cut += sum(length > self.longest for length in lengths)
-            inputs = self.tokenizer(
-                portion,
-                padding=self._padding,
-                truncation=True,
-                max_length=self.longest,
-                return_tensors="pt",
-            ).to(self._device)
-            found.append(self._encode(inputs).float().cpu())
-        return torch.cat(found)
+    def _embed(self, portion: list[str]) -> Float[Tensor, "M D"]:
+        lengths = [len(ids) for ids in self.tokenizer(portion, verbose=False)["input_ids"]]
+        self.cut += sum(length > self.longest for length in lengths)
+        inputs = self.tokenizer(
+            portion,
+            padding=self._padding,
+            truncation=True,
+            max_length=self.longest,
+            return_tensors="pt",
+        ).to(self._device)
+        return self._encode(inputs)
 
 
 def model_error(model: str | Path, kind: str, error: Exception) -> InputError:

@@ -25,16 +25,14 @@ from o2s.alignment import info_nce
 from o2s.datasets.triplets import TripletSource
 from o2s.errors import InputError
 from o2s.files import replacing
-from o2s.towers import cached_embeddings, text_tower
+from o2s.towers import text_tower
 from o2s.towers.small import FEATURE_WIDTH, image_features
 from o2s.train.region_recipe import (
     RegionRecipe,
     Step,
+    embed_files,
     embed_texts,
-    image_key,
-    open_image,
-    open_sources,
-    texts_of,
+    open_splits,
 )
 from o2s.train.regions import top_k
 
@@ -103,10 +101,8 @@ def fit_image_projection(recipe: RegionRecipe, path: Path, step: Step) -> dict[s
         InputError: data that cannot be read, or without images.
     """
     cache = Path(recipe.data.cache)
-    sources = {split: open_sources(recipe.data, split, step) for split in ("train", "val")}
-    every = [source for found in sources.values() for source in found]
-    names = tuple(sorted({name for source in every for name in source.classes}))
-    words = embed_texts(texts_of(every), text_tower(recipe.towers), cache, step)
+    sources, names, said = open_splits(recipe.data, step)
+    words = embed_texts(said, text_tower(recipe.towers), cache, step)
     pairs = {
         split: read_pairs(found, names, words.number, cache, step)
         for split, found in sources.items()
@@ -160,15 +156,7 @@ def read_pairs(
     paths = sorted(texts)
     if not paths:
         raise InputError("data: no images; prepare the scans with --crops, or give data.furniture")
-    with step("embedding images") as update:
-        features = cached_embeddings(
-            paths,
-            image_key,
-            lambda batch: image_features([open_image(path) for path in batch]),
-            FEATURES,
-            cache,
-            progress=update,
-        )
+    features = embed_files(paths, image_features, FEATURES, cache, step)
     targets = torch.tensor([classes[path] for path in paths])
     return ImageTextPairs(features, [texts[path] for path in paths], targets)
 

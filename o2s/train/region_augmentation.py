@@ -109,10 +109,13 @@ def change_shape(
     factors = rng.uniform(least, most) * rng.uniform(low, high, 3)
     factors[0] *= -1 if rng.random() < augment.mirror else 1
     shift = rng.uniform(-augment.shift, augment.shift, 3) * radius
-    small = np.clip(augment.perturb * rng.standard_normal(3), *_three(augment.perturb))
-    angle = rng.uniform(-augment.turn, augment.turn)
-    matrix = turn_about(2, angle) @ _small_turn(small) @ np.diag(factors)
-    moved = local @ matrix.T + turn_about(2, angle) @ _small_turn(small) @ shift
+    most = 3 * augment.perturb
+    x, y, z = (
+        turn_about(axis, float(np.clip(augment.perturb * deviation, -most, most)))
+        for axis, deviation in enumerate(rng.standard_normal(3))
+    )
+    turn = turn_about(2, rng.uniform(-augment.turn, augment.turn)) @ (z @ y @ x)
+    moved = local @ (turn @ np.diag(factors)).T + turn @ shift
     moved += augment.jitter * radius * rng.standard_normal(moved.shape, np.float32)
     return (moved + middle).astype(np.float32), dropped
 
@@ -138,12 +141,3 @@ def turn_about(axis: int, angle: float) -> Float64[np.ndarray, "3 3"]:
     matrix[a, a] = matrix[b, b] = np.cos(angle)
     matrix[b, a], matrix[a, b] = np.sin(angle), -np.sin(angle)
     return matrix
-
-
-def _small_turn(angles: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
-    x, y, z = (turn_about(axis, float(angle)) for axis, angle in enumerate(angles))
-    return z @ y @ x
-
-
-def _three(sigma: float) -> tuple[float, float]:
-    return -3 * sigma, 3 * sigma

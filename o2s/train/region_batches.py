@@ -17,12 +17,17 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, Subset
 
 from o2s.datasets.triplets import Triplet, TripletSource
 from o2s.regions import normalise
-from o2s.train.region_augmentation import RegionAugmentation, change_colors, change_shape, move_box
-from o2s.train.region_augmentation import occlude as occlude_points
+from o2s.train.region_augmentation import (
+    RegionAugmentation,
+    change_colors,
+    change_shape,
+    move_box,
+    occlude,
+)
 
 
 @dataclass(frozen=True)
@@ -76,19 +81,9 @@ class RegionBatches(Dataset[dict[str, Tensor]]):
         number = {name: i for i, name in enumerate(self.classes)}
         self.targets: list[int] = [number[sources[s].label(i)] for s, i in self.places]
 
-    def of(self, source: TripletSource) -> "RegionBatches":
-        """The objects of one of the sources alone."""
-        return RegionBatches(
-            [source],
-            self.classes,
-            self.texts,
-            self.images,
-            points=self.points,
-            channels=self.channels,
-            augment=self.augment,
-            label_share=self.label_share,
-            seed=self.seed,
-        )
+    def of(self, source: int) -> Subset[dict[str, Tensor]]:
+        """The objects of one of the sources, by its number, alone."""
+        return Subset(self, [row for row, (s, _) in enumerate(self.places) if s == source])
 
     def __len__(self) -> int:
         return len(self.places)
@@ -99,9 +94,14 @@ class RegionBatches(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng([self.seed, index, draw])
         source, row = self.places[index]
         triplet = self.sources[source][row]
-        region = cut_region(rng, triplet, self.points, self.channels, self.augment)
-        if self.channels == 7 and not self.sources[source].metric:
-            region[:, 6] = 0  # of unknown size
+        region = cut_region(
+            rng,
+            triplet,
+            self.points,
+            self.channels,
+            self.augment,
+            metric=self.sources[source].metric,
+        )
         text = triplet.texts[0]
         if self.augment is not None and rng.random() >= self.label_share:
             text = triplet.texts[rng.integers(len(triplet.texts))]
@@ -126,8 +126,20 @@ def cut_region(
     count: int,
     channels: int,
     augment: RegionAugmentation | None,
+    *,
+    metric: bool = True,
 ) -> Float32[Tensor, "P C"]:
-    """One region of an object, as Point-BERT takes it; not augmented, all points of its box."""
+    """One region of an object, as Point-BERT takes it; not augmented, all points of its box.
+
+    `metric` says that points are in metres, see `regions.normalise`.
+    """
+
+    def normalised(
+        xyz: Float32[np.ndarray, "P 3"], rgb: Float32[np.ndarray, "P 3"] | None, channels: int
+    ) -> Float32[Tensor, "P C"]:
+        colors = None if rgb is None else torch.from_numpy(rgb)
+        return normalise(torch.from_numpy(xyz), colors, channels, metric=metric)
+
     points, colors = triplet.points, triplet.colors
     kept = np.arange(len(points))
     if triplet.box is not None:
@@ -135,29 +147,22 @@ def cut_region(
         inside = np.flatnonzero(move_box(rng, points, triplet.box, spread))
         kept = inside if len(inside) else kept
     if augment is not None and rng.random() < augment.occlusion:
-        kept = kept[occlude_points(rng, points[kept])]
+        kept = kept[occlude(rng, points[kept])]
     chosen = draw_points(rng, kept, count)
     xyz = points[chosen]
     rgb = None if colors is None else colors[chosen].astype(np.float32) / np.float32(255)
     if augment is None:
-        return _normalised(xyz, rgb, channels)
+        return normalised(xyz, rgb, channels)
     if augment.on_normalised:
-        xyz = _normalised(xyz, None, 3).numpy()
+        xyz = normalised(xyz, None, 3).numpy()
     xyz, dropped = change_shape(rng, xyz, augment)
     if rgb is not None:
         rgb[dropped] = rgb[0]
         rgb = change_colors(rng, rgb, augment)
-    region = _normalised(xyz, rgb, channels)
+    region = normalised(xyz, rgb, channels)
     if augment.on_normalised:
         region[:, :3] = torch.from_numpy(xyz)
     return region
-
-
-def _normalised(
-    xyz: Float32[np.ndarray, "P 3"], rgb: Float32[np.ndarray, "P 3"] | None, channels: int
-) -> Float32[Tensor, "P C"]:
-    colors = None if rgb is None else torch.from_numpy(rgb)
-    return normalise(torch.from_numpy(xyz), colors, channels)
 
 
 def draw_points(

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from jaxtyping import Float32
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from o2s.alignment import AlignmentConfig
 from o2s.datasets.furniture import FurnitureLibrary
@@ -124,6 +126,22 @@ def open_sources(data: RegionData, split: str, step: Step) -> list[TripletSource
     return sources
 
 
+def open_splits(
+    data: RegionData, step: Step
+) -> tuple[dict[str, list[TripletSource]], tuple[str, ...], list[str]]:
+    """The sources of train and val; the names of all their classes; all their texts, with these
+    names among them. Names and texts each once, sorted.
+
+    Raises:
+        InputError: as `open_sources`.
+    """
+    sources = {split: open_sources(data, split, step) for split in ("train", "val")}
+    every = [source for found in sources.values() for source in found]
+    classes = {name for source in every for name in source.classes}
+    texts = {text for source in every for i in range(len(source)) for text in source.texts(i)}
+    return sources, tuple(sorted(classes)), sorted(texts | classes)
+
+
 class Part(TripletSource):
     """Some of the objects of a source."""
 
@@ -155,12 +173,6 @@ def held_out(source: TripletSource, split: str, share: float) -> Part:
     return Part(source, [row for row in rows if (row % every == every - 1) == (split == "val")])
 
 
-def texts_of(sources: Sequence[TripletSource]) -> list[str]:
-    """All texts of the sources and the names of their classes, each once, sorted."""
-    texts = {text for s in sources for i in range(len(s)) for text in s.texts(i)}
-    return sorted(texts | {name for s in sources for name in s.classes})
-
-
 def embed_texts(texts: Sequence[str], tower: TextTower, cache: Path, step: Step) -> EmbeddedTexts:
     """The embedding of each of some distinct texts: names averaged over the prompt templates, as in
     zero-shot classification, sentences as they are."""
@@ -184,16 +196,27 @@ def embed_images(
     paths: Sequence[Path], tower: ImageTower, cache: Path, step: Step
 ) -> EmbeddedImages:
     """The embedding of each of some distinct images."""
+    vectors = embed_files(paths, tower, tower.name, cache, step)
+    return EmbeddedImages({path: i for i, path in enumerate(paths)}, vectors)
+
+
+def embed_files(
+    paths: Sequence[Path],
+    embed: Callable[[Sequence[Image.Image]], Float32[Tensor, "_ D"]],
+    name: str,
+    cache: Path,
+    step: Step,
+) -> Float32[Tensor, "V D"]:
+    """What `embed` says of image files, kept in the cache under a name."""
     with step("embedding images") as update:
-        vectors = cached_embeddings(
+        return cached_embeddings(
             paths,
             image_key,
-            lambda batch: tower([open_image(path) for path in batch]),
-            tower.name,
+            lambda batch: embed([open_image(path) for path in batch]),
+            name,
             cache,
             progress=update,
         )
-    return EmbeddedImages({path: i for i, path in enumerate(paths)}, vectors)
 
 
 def image_key(path: Path) -> str:

@@ -15,7 +15,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from o2s.alignment import RegionAligner
 from o2s.errors import InputError
 from o2s.evaluate.text_embeddings import TextEmbeddings, write_text_embeddings
-from o2s.files import alone_in, clear_leftovers, write_json
+from o2s.files import alone_in, clear_leftovers, settled, write_json
 from o2s.point_bert import PointBert
 from o2s.region_weights import write_region_encoder
 from o2s.towers import image_tower, text_tower
@@ -26,8 +26,7 @@ from o2s.train.region_recipe import (
     embed_images,
     embed_texts,
     images_of,
-    open_sources,
-    texts_of,
+    open_splits,
 )
 from o2s.train.regions import RegionClassifier, RegionTrainer
 
@@ -78,8 +77,8 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
             trainer.train(resume_from_checkpoint=get_last_checkpoint(trainer.args.output_dir))
         scores = {"val": trainer.score(val)}
         if len(val.sources) > 1:
-            for source in val.sources:
-                scores[f"val, {type(source).__name__}"] = trainer.score(val.of(source))
+            for number, source in enumerate(val.sources):
+                scores[f"val, {type(source).__name__}"] = trainer.score(val.of(number))
         facts = {
             "classes": list(train.classes),
             "points": recipe.points,
@@ -97,9 +96,7 @@ def _batches(
 ) -> tuple[RegionBatches, RegionBatches, TextEmbeddings]:
     """Train, val, and the embedded names of the classes of both."""
     cache = Path(recipe.data.cache)
-    sources = {split: open_sources(recipe.data, split, step) for split in ("train", "val")}
-    every = [source for found in sources.values() for source in found]
-    classes = tuple(sorted({name for source in every for name in source.classes}))
+    sources, classes, said = open_splits(recipe.data, step)
     tower = text_tower(recipe.towers)
     width = recipe.size.embedding
     if recipe.objective == "alignment" and tower.width != width:
@@ -107,7 +104,7 @@ def _batches(
             f"towers: the text tower is {tower.width} wide and point_bert.embedding {width}; "
             "expected the same"
         )
-    texts = embed_texts(texts_of(every), tower, cache, step)
+    texts = embed_texts(said, tower, cache, step)
     images = EmbeddedImages({}, torch.zeros(0, tower.width))
     shown = images_of(sources["train"]) if recipe.alignment.image_weight else []
     if recipe.objective == "alignment" and shown:
@@ -141,15 +138,7 @@ def _model(recipe: RegionRecipe, classes: int) -> RegionAligner | RegionClassifi
 def _settle(path: Path, recipe: Mapping[str, Any]) -> None:
     """The recipe of a new folder, or the one that is there if it is the same."""
     recipe = json.loads(json.dumps(recipe))
-    if not path.exists():
-        write_json(path, recipe)
-        return
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: is damaged; choose another --out")
+    found = settled(path, recipe)
     differing = [key for key in recipe if found.get(key) != recipe[key]]
     if differing:
         raise InputError(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, Int64
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainingArguments
 
 from o2s.alignment import RegionAligner
@@ -126,7 +126,7 @@ class RegionTrainer(Trainer):
         return metrics
 
     @torch.no_grad()
-    def score(self, objects: RegionBatches) -> dict[str, float]:
+    def score(self, objects: Dataset[dict[str, Tensor]]) -> dict[str, float]:
         """Top-1 and top-5 among all classes, over all objects and averaged over their classes."""
         model = self.accelerator.unwrap_model(self.model)
         loader = DataLoader(objects, batch_size=self.args.per_device_eval_batch_size)
