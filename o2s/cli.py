@@ -154,25 +154,32 @@ def caption(
 @app.command(epilog="Example: o2s detect room.ply --json > boxes.json")
 def detect(
     scan: ScanArgument,
-    detector: Annotated[DetectorName, typer.Option(help="Which detector.")] = DetectorName.clusters,
+    detector: Annotated[
+        DetectorName | None, typer.Option(help="Which detector, instead of the config's.")
+    ] = None,
     json_output: JsonOption = False,
     config: ConfigOption = "tiny",
     override: SetOption = None,
     up: UpOption = Up.auto,
     unit: UnitOption = Unit.auto,
     picture: PictureOption = None,
+    trust_pickle: TrustOption = False,
     threads: ThreadsOption = None,
 ) -> None:
-    """Find the objects of a scan: boxes only."""
+    """Find the objects of a scan: boxes, and classes where the detector knows them."""
     from o2s.encoder import build_detector
 
     set_threads(threads)
-    overrides = [*(override or []), f"encoder.detector={detector}"]
+    overrides = [*(override or [])]
+    if detector is not None:
+        overrides.append(f"encoder.detector={detector}")
     encoder_config = load_encoder_config(ModelSource(None, config, overrides))
+    module = build_detector(encoder_config, trust_pickle=trust_pickle)
     with progress_bar() as progress:
         scene = read_scan(progress, scan, up, unit)
         with step(progress, "finding objects"):
-            boxes = build_detector(encoder_config)(scene).best(encoder_config.max_regions)
+            boxes = module(scene).best(encoder_config.max_regions)
+    say_untrained(["detector"] if module.needs_training else [])
     if picture is not None:
         draw(scene, boxes, picture)
     if json_output:

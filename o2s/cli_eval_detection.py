@@ -203,6 +203,8 @@ def _settings(
             ModelSource(None, config, [*override, f"encoder.detector={detector}"])
         )
         module = build_detector(settings)
+        for value in module.state_dict().values():
+            digest.update(value.contiguous().numpy(force=True).tobytes())
 
         def find(scene: "Scene") -> "Boxes":
             return module(scene).best(settings.max_regions)

@@ -48,6 +48,36 @@ def regions(
 
 
 @app.command(
+    epilog="Example: o2s train detector --config tr3d_tiny --set data.scenes=prepared --out run"
+)
+def detector(
+    config: Annotated[str, typer.Option(help="A recipe's name or a YAML file.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="A folder for everything it writes.")],
+    overrides: SetOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Train a detector on annotated scans that `o2s prepare` wrote.
+
+    Writes detector.safetensors, scores.json and, in checkpoints/, what is needed to go on: a run
+    that was interrupted goes on where it was when the command is run again. With several
+    processors, `torchrun --nproc-per-node 2 -m o2s train detector ...` shares the work.
+    """
+    from o2s import config as configs
+    from o2s.loading import keep_freed_memory, set_threads
+    from o2s.train.detector_recipe import DetectorRecipe
+    from o2s.train.detector_run import train_detector
+
+    set_threads(threads)
+    keep_freed_memory()
+    recipe = configs.load(config, DetectorRecipe, overrides or [])
+    with progress_bar() as progress:
+        scores = train_detector(recipe, out_folder, lambda what: step(progress, what))
+    _print_scores("val", scores)
+    line = f"detector.safetensors is in {out_folder}"
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(
     "image-projection",
     epilog="Example: o2s train image-projection --config regions_tiny --set data.scenes=prepared "
     "--out image_projection.safetensors",

@@ -6,7 +6,7 @@ Scene -> detector                   Boxes        R regions of interest
       -> QueryAggregator            SceneTokens  [Q, F]
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from o2s.aggregator import AggregatorConfig, QueryAggregator
-from o2s.detect import ClusterDetector, ClustersConfig, Detector
+from o2s.detect import ClusterDetector, ClustersConfig, Detector, LearnedDetector, Tr3dConfig
+from o2s.detector_weights import KINDS, load_detector
 from o2s.point_bert import SIZES, PointBert, PointBertConfig
 from o2s.region_weights import PRETRAINED, load_region_encoder
 from o2s.regions import RegionConfig, crop_regions
@@ -33,11 +34,15 @@ class EncoderConfig:
     `point_bert` is a size, by name or spelled out. `point_bert_weights` is "pretrained" for the
     weights that come with o2s for a named size, if there are any (`region_weights.PRETRAINED`);
     null for none; or a file that `o2s train regions` wrote or a public ULIP checkpoint, which bring
-    their own size. Parts without weights begin at random, the same for the same `seed`.
+    their own size. `detector_weights` says the same of a learned detector: "pretrained", null, or a
+    file that `o2s train detector` wrote or a public checkpoint. Parts without weights begin at
+    random, the same for the same `seed`.
     """
 
-    detector: Literal["clusters"] = "clusters"
+    detector: Literal["tr3d", "clusters"] = "clusters"
+    detector_weights: str | None = "pretrained"
     clusters: ClustersConfig = field(default_factory=ClustersConfig)
+    tr3d: Tr3dConfig = field(default_factory=Tr3dConfig)
     max_regions: int = 64
     regions: RegionConfig = field(default_factory=RegionConfig)
     point_bert: Literal["tiny", "ulip1", "ulip2"] | PointBertConfig = "tiny"
@@ -74,6 +79,9 @@ class SceneEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config = replace(config, point_bert=point_bert.config, point_bert_weights=None)
+        if isinstance(detector, LearnedDetector):
+            known = {config.detector: detector.config, "detector_weights": None}
+            self.config = replace(self.config, **known)
         self.detector = detector
         self.point_bert = point_bert
         self.aggregator = aggregator
@@ -82,7 +90,7 @@ class SceneEncoder(nn.Module):
     def build(cls, config: EncoderConfig, *, trust_pickle: bool = False) -> "SceneEncoder":
         """An encoder from its config, in evaluation mode.
 
-        `trust_pickle` lets `point_bert_weights` run code (`weights.load_checkpoint`). It is no
+        `trust_pickle` lets files of weights run code (`weights.load_checkpoint`). It is no
         part of the config: a file must not be able to trust itself.
         """
         size = config.point_bert
@@ -93,7 +101,7 @@ class SceneEncoder(nn.Module):
             else:
                 point_bert = load_region_encoder(config.region_weights, trust_pickle)
             aggregator = QueryAggregator(config.aggregator, point_bert.config.feature_width)
-        detector = build_detector(config)
+        detector = build_detector(config, trust_pickle=trust_pickle)
         return cls(config, detector=detector, point_bert=point_bert, aggregator=aggregator).eval()
 
     @property
@@ -173,12 +181,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(training)
 
 
-def build_detector(config: EncoderConfig) -> Detector:
-    """The detector alone."""
-    detectors: Mapping[str, Callable[[], Detector]] = {
-        "clusters": lambda: ClusterDetector(config.clusters),
-    }
-    return detectors[config.detector]()
+def build_detector(config: EncoderConfig, *, trust_pickle: bool = False) -> Detector:
+    """The detector alone, in evaluation mode."""
+    if config.detector == "clusters":
+        return ClusterDetector(config.clusters)
+    if config.detector_weights is not None:
+        return load_detector(config.detector, config.detector_weights, trust_pickle)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        module, _ = KINDS[config.detector]
+        return module(getattr(config, config.detector)).eval()
 
 
 def untrained_parts(config: EncoderConfig, detector: Detector) -> list[str]:

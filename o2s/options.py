@@ -31,6 +31,7 @@ class Unit(StrEnum):
 class DetectorName(StrEnum):
     """The detectors there are."""
 
+    tr3d = "tr3d"
     clusters = "clusters"
 
 

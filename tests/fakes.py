@@ -68,6 +68,7 @@ def small_encoder_config(**changes: object) -> EncoderConfig:
     )
     aggregator = AggregatorConfig(queries=4, heads=2, position_width=8)
     values = {"point_bert": size, "aggregator": aggregator, "regions": RegionConfig(points=64)}
+    values["detector"] = "clusters"
     return EncoderConfig(**{**values, **changes})  # pyright: ignore[reportArgumentType]
 
 

@@ -13,6 +13,7 @@ from o2s.encoder import EncoderConfig
 from o2s.errors import InputError
 from o2s.llm.modeling import SceneLMRecipe
 from o2s.point_bert import PointBertConfig
+from o2s.train.detector_recipe import DetectorRecipe
 from o2s.train.region_recipe import RegionRecipe
 
 
@@ -190,11 +191,14 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
 
 
 REGION_RECIPES = ("regions_tiny", "ulip1_scannet", "ulip2_objaverse")
+DETECTOR_RECIPES = ("tr3d_tiny", "tr3d_scannet")
 
 
 @pytest.mark.parametrize("name", config.bundled())
 def test_every_config_that_comes_with_o2s_loads(name: str) -> None:
-    kind = RegionRecipe if name in REGION_RECIPES else SceneLMRecipe
+    kinds = dict.fromkeys(REGION_RECIPES, RegionRecipe)
+    kinds |= dict.fromkeys(DETECTOR_RECIPES, DetectorRecipe)
+    kind = kinds.get(name, SceneLMRecipe)
     assert isinstance(config.load(name, kind), kind)
     assert config.find(name).name == f"{name}.yaml"
 

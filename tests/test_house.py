@@ -27,15 +27,18 @@ MAY_IMPORT = {
     "alignment": FOUNDATION | {"ops", "point_bert"},
     "region_weights": FOUNDATION | {"weights", "point_bert"},
     "towers": FOUNDATION | {"weights"},
+    "detector_weights": FOUNDATION | {"weights", "detect"},
     "aggregator": FOUNDATION | {"ops"},
     "encoder": FOUNDATION
-    | {"ops", "detect", "regions", "region_weights", "point_bert", "aggregator"},
+    | {"ops", "detect", "detector_weights", "regions", "region_weights"}
+    | {"point_bert", "aggregator"},
     "encoded": FOUNDATION | {"encoder"},
     "llm": FOUNDATION | {"config", "weights", "encoder"},
     "datasets": FOUNDATION | {"io", "ops"},
     "view": FOUNDATION | {"ops"},
 }
 ANYTHING = {
+    "__main__",
     "cli",
     "cli_prepare",
     "cli_rooms",

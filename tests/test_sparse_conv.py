@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from o2s.ops import sparse_conv_blocks
 from o2s.ops.sparse_conv import (
     GenerativeTransposedConv,
     SparseBatchNorm,
@@ -13,9 +14,12 @@ from o2s.ops.sparse_conv import (
     SparseInstanceNorm,
     SparseMaxPool,
     SparseTensor,
+    multiply,
+    multiply_back,
     sparse_conv,
     sparse_tensor,
 )
+from o2s.ops.sparse_conv_blocks import multiply_blocks, multiply_blocks_back
 from o2s.ops.sparse_grid import Grid, KernelMap, occupied
 
 SIDE = 12  # of the dense grids, which begin at cell -4
@@ -150,3 +154,25 @@ def test_one_cell_and_none_at_all() -> None:
 def test_cells_too_far_out_are_refused() -> None:
     with pytest.raises(ValueError, match="from the origin"):
         occupied(torch.tensor([[70_000, 0, 0]]), torch.zeros(1, dtype=torch.long), 1)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_blocks_and_whole_weights_give_the_same(
+    stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparse_conv_blocks, "BLOCK", 16)
+    x, generator = cloud(5, 7), torch.Generator().manual_seed(0)
+    for before, after in ((x.grid, x.grid.coarser(stride)), (x.grid.coarser(stride), x.grid)):
+        pairs = before.kernel_map(after if stride > 1 else before, 3)
+        features = torch.randn(len(before), 7, generator=generator)
+        kernel = torch.randn(27, 7, 5, generator=generator)
+        grad = torch.randn(pairs.outputs, 5, generator=generator)
+        plain, fast = multiply(features, kernel, pairs), multiply_blocks(features, kernel, pairs)
+        torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
+        for wanted in (True, False):
+            plain = multiply_back(grad, features, kernel, pairs, wanted)
+            fast = multiply_blocks_back(grad, features, kernel, pairs, wanted)
+            torch.testing.assert_close(fast[1], plain[1], atol=1e-4, rtol=1e-4)
+            assert (plain[0] is None) == (fast[0] is None) == (not wanted)
+            if plain[0] is not None and fast[0] is not None:
+                torch.testing.assert_close(fast[0], plain[0], atol=1e-4, rtol=1e-4)

@@ -1,6 +1,14 @@
 """Scene -> Boxes: detectors propose the regions of interest."""
 
 from o2s.detect.clusters import ClusterDetector, ClustersConfig
-from o2s.detect.detector import Detector
+from o2s.detect.detector import Detector, LearnedDetector
+from o2s.detect.tr3d import Tr3d, Tr3dConfig
 
-__all__ = ["ClusterDetector", "ClustersConfig", "Detector"]
+__all__ = [
+    "ClusterDetector",
+    "ClustersConfig",
+    "Detector",
+    "LearnedDetector",
+    "Tr3d",
+    "Tr3dConfig",
+]

@@ -1,9 +1,10 @@
 """What every detector is: a module that turns scans into scored boxes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from o2s.scene import Boxes, Scene
 
@@ -11,9 +12,8 @@ from o2s.scene import Boxes, Scene
 class Detector(nn.Module, ABC):
     """Proposes regions of interest.
 
-    A learned detector is a subclass with parameters that overrides `forward` (and `detect`, if
-    it gains from batching). `classes` are the labels that it can give; `needs_training` is true
-    where its boxes mean nothing before it has been trained.
+    `detect` may be overridden where it gains from batching. `classes` are the labels that it can
+    give; `needs_training` is true where its boxes mean nothing before it has been trained.
     """
 
     classes: tuple[str, ...]
@@ -26,3 +26,21 @@ class Detector(nn.Module, ABC):
     def detect(self, scenes: Sequence[Scene]) -> list[Boxes]:
         """The boxes of several scans; the same as one by one."""
         return [self(scene) for scene in scenes]
+
+
+class LearnedDetector(Detector):
+    """A detector with weights, built from a config that says its size.
+
+    A new one holds random numbers; `needs_training` is false once weights have been loaded.
+    """
+
+    config: Any
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> "LearnedDetector":
+        """A published detector with its weights.
+
+        Raises:
+            ValueError: keys or shapes are not those of one.
+        """

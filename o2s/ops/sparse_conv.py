@@ -2,6 +2,8 @@
 
     gather the sources of one kernel weight -> one matrix product -> add to the targets
 
+On a CPU `sparse_conv_blocks` does so for a few thousand cells at a time, which its caches hold.
+
 The layers' semantics and the shapes of their parameters are MinkowskiEngine's, so that weights of
 networks trained with it load: a kernel is [K, in, out] with x fastest ([in, out] where K is 1).
 """
@@ -15,6 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from o2s.ops.sparse_conv_blocks import multiply_blocks, multiply_blocks_back
 from o2s.ops.sparse_grid import Grid, KernelMap, occupied, union
 
 
@@ -87,51 +90,59 @@ def sparse_conv(
 
 
 class _SparseConv(torch.autograd.Function):
-    """Gathers, multiplies and adds one kernel weight at a time, so that no copy of all pairs'
-    features is ever held, neither for the result nor for the gradients."""
+    """Gathers, multiplies and adds a few pairs at a time, so that no copy of all pairs' features is
+    ever held, neither for the result nor for the gradients."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, features: Tensor, kernel: Tensor, pairs: KernelMap) -> Tensor:
         ctx.save_for_backward(features, kernel)
         ctx.pairs = pairs  # pyright: ignore[reportAttributeAccessIssue]
-        return _gather_multiply_add(features, kernel, pairs.pairs(), pairs.outputs, pairs.identity)
+        return (multiply_blocks if _is_fast(features) else multiply)(features, kernel, pairs)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        grad = grads[0].contiguous()
         features, kernel = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         pairs: KernelMap = ctx.pairs  # pyright: ignore[reportAttributeAccessIssue]
         needs = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
-        to_features = to_kernel = None
-        if needs[0]:
-            swapped = [(target, source) for source, target in pairs.pairs()]
-            back = kernel.transpose(1, 2)
-            to_features = _gather_multiply_add(grad, back, swapped, len(features), pairs.identity)
-        if needs[1]:
-            to_kernel = torch.zeros_like(kernel)
-            for k, (source, target) in enumerate(pairs.pairs()):
-                if k == pairs.identity:
-                    torch.mm(features.T, grad, out=to_kernel[k])
-                elif len(source):
-                    torch.mm(features[source].T, grad[target], out=to_kernel[k])
+        back = multiply_blocks_back if _is_fast(features) else multiply_back
+        to_features, to_kernel = back(grads[0].contiguous(), features, kernel, pairs, needs[0])
         return to_features, to_kernel, None
 
 
-def _gather_multiply_add(
-    features: Float[Tensor, "V C"],
-    kernel: Float[Tensor, "K C D"],
-    pairs: list[tuple[Int64[Tensor, "_"], Int64[Tensor, "_"]]],
-    outputs: int,
-    identity: int | None,
+def _is_fast(features: Float[Tensor, "V C"]) -> bool:
+    return features.device.type == "cpu" and features.dtype == torch.float32
+
+
+def multiply(
+    features: Float[Tensor, "V C"], kernel: Float[Tensor, "K C D"], pairs: KernelMap
 ) -> Float[Tensor, "W D"]:
-    if identity is None:
-        result = features.new_zeros(outputs, kernel.shape[2])
-    else:
-        result = features @ kernel[identity]
-    for k, (source, target) in enumerate(pairs):
-        if k != identity and len(source):
+    """The sum in plain torch, one kernel weight at a time."""
+    result = features.new_zeros(pairs.outputs, kernel.shape[2])
+    for k, (source, target) in enumerate(pairs.pairs()):
+        if k == pairs.identity:
+            result += features @ kernel[k]
+        elif len(source):
             result.index_add_(0, target, features.index_select(0, source) @ kernel[k])
     return result
+
+
+def multiply_back(
+    grad: Float[Tensor, "W D"],
+    features: Float[Tensor, "V C"],
+    kernel: Float[Tensor, "K C D"],
+    pairs: KernelMap,
+    for_features: bool,
+) -> tuple[Float[Tensor, "V C"] | None, Float[Tensor, "K C D"]]:
+    """Gradients in features (if wanted) and kernel, in plain torch."""
+    to_kernel = torch.zeros_like(kernel)
+    to_features = torch.zeros_like(features) if for_features else None
+    for k, (source, target) in enumerate(pairs.pairs()):
+        if len(source):
+            rows = grad.index_select(0, target)
+            torch.mm(features.index_select(0, source).T, rows, out=to_kernel[k])
+            if to_features is not None:
+                to_features.index_add_(0, source, rows @ kernel[k].T)
+    return to_features, to_kernel
 
 
 class SparseConv(nn.Module):

@@ -1,7 +1,6 @@
 """The recipe of a region encoder: a YAML file as a dataclass, and what is built from it."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,9 +24,7 @@ from o2s.towers import ImageTower, TextTower, TowersConfig, cached_embeddings
 from o2s.train.region_augmentation import RegionAugmentation
 from o2s.train.region_batches import EmbeddedImages, EmbeddedTexts
 from o2s.train.regions import RegionOptimisation
-
-# A line of progress for a step of work; yields a function of how much is done and of all.
-Step = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+from o2s.train.run_folder import Step
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,28 @@
 """One run of region pretraining, from a recipe to a folder with the encoder and its scores."""
 
-import json
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import TrainerCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from o2s.alignment import RegionAligner
 from o2s.errors import InputError
 from o2s.evaluate.text_embeddings import TextEmbeddings, write_text_embeddings
-from o2s.files import alone_in, clear_leftovers, settled, write_json
+from o2s.files import alone_in, clear_leftovers, write_json
 from o2s.point_bert import PointBert
 from o2s.region_weights import write_region_encoder
 from o2s.towers import image_tower, text_tower
 from o2s.train.region_batches import EmbeddedImages, RegionBatches
 from o2s.train.region_recipe import (
     RegionRecipe,
-    Step,
     embed_images,
     embed_texts,
     images_of,
     open_splits,
 )
 from o2s.train.regions import RegionClassifier, RegionTrainer
-
-logger = logging.getLogger(__name__)
+from o2s.train.run_folder import Step, settle_recipe, train_with_progress
 
 ENCODER, CLASSES, SCORES = "region_encoder.safetensors", "classes.safetensors", "scores.json"
 
@@ -58,7 +50,7 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
         clear_leftovers(folder)
-        _settle(folder / "recipe.json", asdict(recipe))
+        settle_recipe(folder / "recipe.json", asdict(recipe))
         torch.manual_seed(recipe.optimisation.seed)
         train, val, words = _batches(recipe, step)
         model = _model(recipe, len(train.classes))
@@ -70,11 +62,7 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
             recipe.optimisation,
             folder / "checkpoints",
         )
-        trainer.remove_callback(ProgressCallback)
-        trainer.remove_callback(PrinterCallback)
-        with step("training") as update:
-            trainer.add_callback(_Progress(update))
-            trainer.train(resume_from_checkpoint=get_last_checkpoint(trainer.args.output_dir))
+        train_with_progress(trainer, step)
         scores = {"val": trainer.score(val)}
         if len(val.sources) > 1:
             for number, source in enumerate(val.sources):
@@ -133,32 +121,3 @@ def _model(recipe: RegionRecipe, classes: int) -> RegionAligner | RegionClassifi
     if recipe.objective == "labels":
         return RegionClassifier(point_bert, classes)
     return RegionAligner(point_bert, recipe.alignment)
-
-
-def _settle(path: Path, recipe: Mapping[str, Any]) -> None:
-    """The recipe of a new folder, or the one that is there if it is the same."""
-    recipe = json.loads(json.dumps(recipe))
-    found = settled(path, recipe)
-    differing = [key for key in recipe if found.get(key) != recipe[key]]
-    if differing:
-        raise InputError(
-            f"{path}: a run of another recipe (its {', '.join(differing)} differ); "
-            "choose another --out"
-        )
-
-
-class _Progress(TrainerCallback):
-    """Steps to a line of progress, and the scores of each epoch to the log."""
-
-    def __init__(self, update: Callable[[int, int], None]) -> None:
-        self.update = update
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.update(state.global_step, state.max_steps)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-        metrics = kwargs.get("metrics") or {}
-        shown = ", ".join(f"{k.removeprefix('eval_')} {v:.3f}" for k, v in metrics.items())
-        loss = f"loss {losses[-1]:.3f}, " if losses else ""
-        logger.info("epoch %.0f: %sval %s", state.epoch or 0, loss, shown)

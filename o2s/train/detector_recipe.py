@@ -1,0 +1,94 @@
+"""The recipe of a detector: a YAML file as a dataclass."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from o2s.detect.tr3d import SCANNET, SUNRGBD, Tr3dConfig
+from o2s.train.detector_augmentation import DetectorAugmentation
+
+
+@dataclass(frozen=True)
+class DetectorData:
+    """The annotated scans.
+
+    Args:
+        scenes: the folder that `o2s prepare` wrote, with train and val scans.
+        classes: the prepared class list that names the objects.
+        leave_out: classes that are no objects.
+        coarse_above: classes whose objects are longer than this in the median, in metres, are
+            learned by the coarser cells; only for class lists without a published choice.
+    """
+
+    scenes: str = "prepared"
+    classes: str = "scannet18"
+    leave_out: Sequence[str] = field(default_factory=list)
+    coarse_above: float = 1.0
+
+
+@dataclass(frozen=True)
+class DetectorOptimisation:
+    """How long and how fast it learns.
+
+    Args:
+        epochs: passes over all scans, `repeats` times each.
+        batch_size: scans in each process at each step.
+        drop_at: "step" schedules: the learning rate falls to a tenth after these shares of the run.
+        schedule: "step", or "cosine" to nothing after `warmup`, a share of the run.
+    """
+
+    epochs: int = 12
+    repeats: int = 15
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    schedule: str = "step"
+    drop_at: Sequence[float] = (8 / 12, 11 / 12)
+    warmup: float = 0.0
+    clip: float = 10.0
+    workers: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "repeats", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"learning_rate is {self.learning_rate}, expected 0 to 1")
+        if self.schedule not in ("step", "cosine"):
+            raise ValueError(f"schedule is {self.schedule!r}, expected step or cosine")
+        for name in ("drop_at", "warmup"):
+            value = getattr(self, name)
+            if not all(0 <= v <= 1 for v in (value if name == "drop_at" else [value])):
+                raise ValueError(f"{name} is {value}, expected shares from 0 to 1")
+
+
+@dataclass(frozen=True)
+class DetectorRecipe:
+    """All that `o2s train detector` does. `tr3d` need not name classes: the data's are taken."""
+
+    data: DetectorData = field(default_factory=DetectorData)
+    tr3d: Tr3dConfig = field(default_factory=lambda: Tr3dConfig(classes=[], levels=[]))
+    augment: DetectorAugmentation = field(default_factory=DetectorAugmentation)
+    optimisation: DetectorOptimisation = field(default_factory=DetectorOptimisation)
+
+
+def with_classes(
+    config: Tr3dConfig, data: DetectorData, sides: Mapping[str, np.ndarray]
+) -> Tr3dConfig:
+    """The detector for the classes of some data.
+
+    Args:
+        config: its size; if it names classes, these are kept.
+        data: ScanNet's and SUN RGB-D's published lists keep their order and levels.
+        sides: the longest sides of the objects of each class in the training scans.
+    """
+    if config.classes:
+        return config
+    for published in (SCANNET, SUNRGBD):
+        if set(sides) == set(published) or (published is SCANNET and data.classes == "scannet18"):
+            return replace(config, classes=list(published), levels=list(published.values()))
+    names = sorted(sides)
+    levels = [int(np.median(sides[name]) > data.coarse_above) for name in names]
+    return replace(config, classes=names, levels=levels)

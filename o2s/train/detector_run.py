@@ -1,0 +1,71 @@
+"""One run of detector training, from a recipe to a folder with the detector and its scores."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from o2s.detect.tr3d import Tr3d
+from o2s.detector_weights import write_detector
+from o2s.files import alone_in, clear_leftovers, write_json
+from o2s.train.detector_recipe import DetectorRecipe, with_classes
+from o2s.train.detector_scans import DetectorScans, sizes_of_classes
+from o2s.train.detectors import DetectorTrainer, training_arguments
+from o2s.train.run_folder import Step, settle_recipe, train_with_progress
+
+DETECTOR, SCORES = "detector.safetensors", "scores.json"
+
+
+def train_detector(recipe: DetectorRecipe, folder: Path, step: Step) -> Mapping[str, float]:
+    """Train a detector; a run that was interrupted goes on after its last epoch.
+
+    Args:
+        recipe: what to train on what, and how.
+        folder: where everything goes: the detector, the scores and `checkpoints/`.
+        step: draws lines of progress.
+
+    Returns:
+        The scores on val.
+
+    Raises:
+        InputError: data that cannot be read, or a folder that holds a run of another recipe.
+    """
+    args = training_arguments(recipe.optimisation, folder / "checkpoints")
+    first = args.process_index == 0  # of several processes this one alone writes
+    Path(str(args.output_dir)).mkdir(parents=True, exist_ok=True)
+    with alone_in(folder) if first else nullcontext():
+        if first:
+            clear_leftovers(folder)
+            settle_recipe(folder / "recipe.json", asdict(recipe))
+        torch.manual_seed(recipe.optimisation.seed)
+        data, scenes = recipe.data, Path(recipe.data.scenes)
+        with step("reading train boxes") as update:
+            sides = sizes_of_classes(scenes, "train", data.classes, data.leave_out, update)
+        config = with_classes(recipe.tr3d, data, sides)
+        train, val = (
+            DetectorScans(
+                scenes,
+                split,
+                data.classes,
+                config.classes,
+                augment=recipe.augment if split == "train" else None,
+                repeats=recipe.optimisation.repeats if split == "train" else 1,
+                yaw=config.yaw,
+                seed=recipe.optimisation.seed,
+            )
+            for split in ("train", "val")
+        )
+        detector = Tr3d(config)
+        trainer = DetectorTrainer(detector, train, val, recipe.optimisation, args)
+        train_with_progress(trainer, step)
+        scores = trainer.score(val)
+        if first:
+            facts = {
+                "recipe": {key: v for key, v in asdict(recipe).items() if key != "data"},
+                "scores": {"val": scores},
+            }
+            write_detector(folder / DETECTOR, detector, facts)
+            write_json(folder / SCORES, {"val": scores})
+    return scores
