@@ -20,6 +20,7 @@ from o2s.ops.sparse_conv import (
     sparse_tensor,
 )
 from o2s.ops.sparse_conv_blocks import multiply_blocks, multiply_blocks_back
+from o2s.ops.sparse_conv_spconv import multiply_spconv, multiply_spconv_back
 from o2s.ops.sparse_grid import Grid, KernelMap, occupied
 
 SIDE = 12  # of the dense grids, which begin at cell -4
@@ -176,3 +177,18 @@ def test_blocks_and_whole_weights_give_the_same(
             assert (plain[0] is None) == (fast[0] is None) == (not wanted)
             if plain[0] is not None and fast[0] is not None:
                 torch.testing.assert_close(fast[0], plain[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_spconv_gives_the_same(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = pytest.importorskip("spconv.pytorch.ops")
+    monkeypatch.setattr(operations, "get_current_stream", lambda: 0)
+    x, generator = cloud(6, 8), torch.Generator().manual_seed(0)
+    pairs = x.grid.kernel_map(x.grid.coarser(stride) if stride > 1 else x.grid, 3)
+    kernel = torch.randn(27, 8, 16, generator=generator)
+    grad = torch.randn(pairs.outputs, 16, generator=generator)
+    found = multiply_spconv(x.features, kernel, pairs)
+    torch.testing.assert_close(found, multiply(x.features, kernel, pairs), atol=1e-4, rtol=1e-4)
+    found = multiply_spconv_back(grad, x.features, kernel, pairs, True)
+    expected = multiply_back(grad, x.features, kernel, pairs, True)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)

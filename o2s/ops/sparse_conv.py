@@ -2,7 +2,8 @@
 
     gather the sources of one kernel weight -> one matrix product -> add to the targets
 
-On a CPU `sparse_conv_blocks` does so for a few thousand cells at a time, which its caches hold.
+On a CPU `sparse_conv_blocks` does so for a few thousand cells at a time, which its caches hold;
+on a GPU spconv does it, if it is installed.
 
 The layers' semantics and the shapes of their parameters are MinkowskiEngine's, so that weights of
 networks trained with it load: a kernel is [K, in, out] with x fastest ([in, out] where K is 1).
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from o2s.ops.sparse_conv_blocks import multiply_blocks, multiply_blocks_back
+from o2s.ops.sparse_conv_spconv import has_spconv, multiply_spconv, multiply_spconv_back
 from o2s.ops.sparse_grid import Grid, KernelMap, occupied, union
 
 
@@ -97,20 +99,26 @@ class _SparseConv(torch.autograd.Function):
     def forward(ctx: FunctionCtx, features: Tensor, kernel: Tensor, pairs: KernelMap) -> Tensor:
         ctx.save_for_backward(features, kernel)
         ctx.pairs = pairs  # pyright: ignore[reportAttributeAccessIssue]
-        return (multiply_blocks if _is_fast(features) else multiply)(features, kernel, pairs)
+        return _strategy(features)[0](features, kernel, pairs)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         features, kernel = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
         pairs: KernelMap = ctx.pairs  # pyright: ignore[reportAttributeAccessIssue]
         needs = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
-        back = multiply_blocks_back if _is_fast(features) else multiply_back
+        back = _strategy(features)[1]
         to_features, to_kernel = back(grads[0].contiguous(), features, kernel, pairs, needs[0])
         return to_features, to_kernel, None
 
 
-def _is_fast(features: Float[Tensor, "V C"]) -> bool:
-    return features.device.type == "cpu" and features.dtype == torch.float32
+def _strategy(features: Float[Tensor, "V C"]) -> tuple[Callable, Callable]:
+    """Forward and backward: in blocks on a CPU, spconv on a GPU that has it, else plain torch."""
+    device = features.device.type
+    if device == "cpu" and features.dtype == torch.float32:
+        return multiply_blocks, multiply_blocks_back
+    if device == "cuda" and has_spconv():
+        return multiply_spconv, multiply_spconv_back
+    return multiply, multiply_back
 
 
 def multiply(
