@@ -1,11 +1,12 @@
-"""Random changes of a scan and its boxes in training, as TR3D's published recipes make them
-(mmdet3d, projects/TR3D/configs), with quarter turns and changes of colour for simulated rooms."""
+"""Random changes of a scan and its boxes in training, as the published recipes of TR3D (mmdet3d,
+projects/TR3D/configs) and 3DETR (facebookresearch/3detr, datasets/scannet.py) make them, with
+quarter turns and changes of colour for simulated rooms."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from o2s.train.region_augmentation import turn_about
 
@@ -15,6 +16,9 @@ class DetectorAugmentation:
     """What is changed, in this order; 0 or (1, 1) switches a change off.
 
     Args:
+        cuboid: least share of each side of the scan that a random cuboid keeps; boxes with their
+            centre outside go. 1 for all.
+        cuboid_points: a cuboid holds at least so many points.
         keep: least and greatest share of the points that stay.
         most: at most so many points stay; null for all.
         flip_x, flip_y: probability of mirroring each axis.
@@ -30,6 +34,8 @@ class DetectorAugmentation:
         ValueError: a value is out of its range.
     """
 
+    cuboid: float = 1.0
+    cuboid_points: int = 30_000
     keep: Sequence[float] = (0.33, 1.0)
     most: int | None = None
     flip_x: float = 0.5
@@ -43,7 +49,8 @@ class DetectorAugmentation:
     color_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in (f.name for f in fields(self) if f.name not in ("most", "quarter_turns")):
+        whole = ("most", "quarter_turns", "cuboid_points")
+        for name in (f.name for f in fields(self) if f.name not in whole):
             value = getattr(self, name)
             if name in ("keep", "scale"):
                 most = 1 if name == "keep" else 10
@@ -51,7 +58,9 @@ class DetectorAugmentation:
                     raise ValueError(
                         f"{name} is {value}, expected two numbers from 0 to {most}, the less first"
                     )
-            elif not 0 <= value <= (np.pi if name == "turn" else 1):
+            elif not 0 <= value <= (np.pi if name == "turn" else 1) or (
+                name == "cuboid" and not value
+            ):
                 raise ValueError(f"{name} is {value}, expected 0 or more, at most 1 (turn: pi)")
         if self.most is not None and self.most < 1:
             raise ValueError(f"most is {self.most}, expected at least 1 point")
@@ -66,13 +75,21 @@ def change_scan(
     *,
     yaw: bool,
 ) -> tuple[
-    Float32[np.ndarray, "M 3"], Float32[np.ndarray, "M 3"] | None, Float32[np.ndarray, "R 7"]
+    Float32[np.ndarray, "M 3"],
+    Float32[np.ndarray, "M 3"] | None,
+    Float32[np.ndarray, "S 7"],
+    Int64[np.ndarray, "S"],
 ]:
-    """A scan and its boxes (centre, size, heading) after all changes.
+    """A scan and its boxes (centre, size, heading) after all changes, and which boxes stayed.
 
     With `yaw` boxes turn along; without, they stay upright and grow to hold what has turned, as in
     mmdet3d (`DepthInstance3DBoxes.rotate`).
     """
+    boxes_kept = np.arange(len(boxes))
+    if augment.cuboid < 1:
+        inside, boxes_kept = crop_cuboid(rng, points, boxes, augment)
+        points, boxes = points[inside], boxes[boxes_kept]
+        colors = None if colors is None else colors[inside]
     (fewest, most), (least, greatest) = augment.keep, augment.scale
     count = round(len(points) * rng.uniform(fewest, most))
     count = max(1, count if augment.most is None else min(count, augment.most))
@@ -92,7 +109,35 @@ def change_scan(
         x, y = boxes[:, 3].copy(), boxes[:, 4].copy()
         boxes[:, 3], boxes[:, 4] = cos * x + sin * y, sin * x + cos * y
         boxes[:, 6] = 0
-    return points, _change_colors(rng, colors, kept, augment), boxes
+    return points, _change_colors(rng, colors, kept, augment), boxes, boxes_kept
+
+
+def crop_cuboid(
+    rng: np.random.Generator,
+    points: Float32[np.ndarray, "N 3"],
+    boxes: Float32[np.ndarray, "R 7"],
+    augment: DetectorAugmentation,
+) -> tuple[Int64[np.ndarray, "M"], Int64[np.ndarray, "S"]]:
+    """The points in a random cuboid, and the boxes whose centres lie among them.
+
+    As 3DETR does it (utils/random_cuboid.py): two of the three shares of the sides are alike, at
+    least 3 : 4; some box must stay if there are any. After a hundred failures all is kept.
+    """
+    extent = np.ptp(points, axis=0)
+    for _ in range(100):
+        shares = rng.uniform(augment.cuboid, 1, 3)
+        ratios = shares[:, None] / shares
+        if np.minimum(ratios, ratios.T)[np.triu_indices(3, 1)].max() < 0.75:
+            continue
+        offsets = np.abs(points - points[rng.integers(len(points))])
+        inside = np.flatnonzero((offsets <= extent * shares / 2).all(axis=1))
+        if len(inside) < augment.cuboid_points:
+            continue
+        low, high = points[inside].min(axis=0), points[inside].max(axis=0)
+        kept = ((boxes[:, :3] >= low) & (boxes[:, :3] <= high)).all(axis=1)
+        if kept.any() or not len(boxes):
+            return inside, np.flatnonzero(kept)
+    return np.arange(len(points)), np.arange(len(boxes))
 
 
 def _change_colors(

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from o2s.errors import InputError
 from o2s.evaluate.scene_boxes import prepared_scans
 from o2s.io.labelled import read_labelled
+from o2s.scene import Scene
 from o2s.train.detector_augmentation import DetectorAugmentation, change_scan
 
 
@@ -30,6 +31,11 @@ class ScanExample:
     colors: Float32[Tensor, "N 3"] | None
     boxes: Float32[Tensor, "R 7"]
     labels: Int64[Tensor, "R"]
+
+    @property
+    def scene(self) -> Scene:
+        """The scan alone."""
+        return Scene(self.name, self.points, self.colors, None, torch.eye(4, dtype=torch.float64))
 
 
 class DetectorScans(Dataset[ScanExample]):
@@ -86,9 +92,10 @@ class DetectorScans(Dataset[ScanExample]):
         boxes = boxes.astype(np.float32)
         if self.augment is not None:
             rng = np.random.default_rng([self.seed, self.epoch, index])
-            points, colors, boxes = change_scan(
+            points, colors, boxes, kept = change_scan(
                 rng, points, colors, boxes, self.augment, yaw=self.yaw
             )
+            labels = [labels[i] for i in kept]
         return ScanExample(
             name,
             torch.from_numpy(points),

@@ -103,12 +103,10 @@ class DetectorTrainer(Trainer):
         detector = self.accelerator.unwrap_model(self.model).detector
         count, mine = self.args.world_size, self.args.process_index
         found: list[tuple[PredictedBoxes, TrueBoxes]] = []
-        with evaluating(detector), torch.no_grad():
+        with evaluating(detector):
             for index in range(mine, len(scans), count):
                 example = scans[index]
-                points = [example.points.to(self.args.device)]
-                colors = None if example.colors is None else example.colors.to(self.args.device)
-                boxes = detector.choose(detector.locate(points, [colors]))
+                boxes = detector(example.scene)
                 found.append((predicted(example.name, boxes), true(example, detector.classes)))
         if count > 1:
             found = gather_object(found)

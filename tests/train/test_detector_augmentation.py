@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jaxtyping import Float
 
-from o2s.train.detector_augmentation import DetectorAugmentation, change_scan
+from o2s.train.detector_augmentation import DetectorAugmentation, change_scan, crop_cuboid
 
 NOTHING = DetectorAugmentation(
     keep=(1.0, 1.0), flip_x=0.0, flip_y=0.0, turn=0.0, scale=(1.0, 1.0), shift=0.0
@@ -19,7 +19,7 @@ def changed(
     box = np.array([[1.0, 2.0, 0.5, 1.0, 2.0, 0.5, heading]], np.float32)
     colors = np.linspace(0, 1, 24, dtype=np.float32).reshape(8, 3)
     rng = np.random.default_rng(seed)
-    return change_scan(rng, corners(box), colors, box, augment, yaw=yaw)
+    return change_scan(rng, corners(box), colors, box, augment, yaw=yaw)[:3]
 
 
 def corners(box: Float[np.ndarray, "1 7"]) -> Float[np.ndarray, "8 3"]:
@@ -81,6 +81,29 @@ def test_colours_stay_in_range_and_may_be_missing() -> None:
     assert changed(color_dropout=1.0)[1] is None
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cuboid_keeps_what_is_in_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0, [8, 6, 3], (5000, 3)).astype(np.float32)
+    boxes = np.concatenate([points[:40], np.ones((40, 4), np.float32)], axis=1)
+    augment = DetectorAugmentation(cuboid=0.5, cuboid_points=500)
+    inside, kept = crop_cuboid(rng, points, boxes, augment)
+    assert 500 <= len(inside) < 5000
+    assert 0 < len(kept) < 40
+    low, high = points[inside].min(axis=0), points[inside].max(axis=0)
+    assert (((points >= low) & (points <= high)).all(axis=1)).sum() == len(inside)
+    assert set(kept) == set(np.flatnonzero(np.isin(np.arange(40), inside)))
+    assert (np.ptp(points[inside], axis=0) > 0.2 * np.array([8, 6, 3])).all()
+
+
+def test_a_cuboid_that_cannot_be_had_is_all() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 5, (300, 3)).astype(np.float32)
+    boxes = np.zeros((2, 7), np.float32)
+    inside, kept = crop_cuboid(rng, points, boxes, DetectorAugmentation(cuboid=0.5))
+    assert (len(inside), kept.tolist()) == (300, [0, 1])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -90,6 +113,7 @@ def test_colours_stay_in_range_and_may_be_missing() -> None:
         {"flip_x": 1.5},
         {"turn": 4.0},
         {"most": 0},
+        {"cuboid": 0.0},
         {"shift": -0.1},
     ],
 )
