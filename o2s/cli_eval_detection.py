@@ -55,6 +55,10 @@ def detection(
     classes: Annotated[
         str, typer.Option(help="The class list of the prepared scans; a file has its own labels.")
     ] = "scannet18",
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option("--leave-out", help="A class that is no object: wall; repeatable."),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only the scenes of this split.")] = None,
     iou: Annotated[
         list[float] | None,
@@ -70,6 +74,9 @@ def detection(
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="The folder for scores.json and scores.md.")
     ] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Draw the first so many scenes into OUT/pictures.")
+    ] = 0,
     json_output: JsonOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Draws scenes for the intervals.")] = 0,
     threads: ThreadsOption = None,
@@ -81,9 +88,11 @@ def detection(
     does the rest.
     """
     from o2s.evaluate.detection import RECALL_AT, THRESHOLDS, score_detection
+    from o2s.evaluate.detection_pictures import draw_detections
     from o2s.evaluate.report import versions, write_report
     from o2s.evaluate.scene_boxes import (
         class_names,
+        prepared_scans,
         read_predicted_boxes,
         read_true_boxes,
         require_same_scenes,
@@ -93,6 +102,8 @@ def detection(
 
     thresholds, counts = tuple(iou or THRESHOLDS), tuple(recall_at or RECALL_AT)
     _check(thresholds, counts)
+    if pictures and (out_folder is None or not reference.is_dir()):
+        raise InputError("--pictures needs --out and a prepared folder as --reference")
     if [predictions is None, detector is None, model is None].count(False) != 1:
         raise InputError("give one of these: a folder or file of boxes, --detector, or --model")
     if out_folder is not None:
@@ -102,6 +113,7 @@ def detection(
         with step(progress, "reading true boxes"):
             truth = read_true_boxes(reference, classes, split)
             names = class_names(reference, classes, truth)
+            names = _without(names, leave_out or [])
         source: dict[str, Any] = {"name": predictions.resolve().name} if predictions else {}
         if predictions is None:
             if out_folder is None or not reference.is_dir():
@@ -135,10 +147,16 @@ def detection(
                         "checksum": _checksum(reference),
                     },
                     "classes": classes if reference.is_dir() else "of the reference",
+                    "left out": leave_out or [],
                     "split": split,
                     "versions": versions(),
                 },
             )
+        if pictures and out_folder is not None:
+            scans = dict(list(prepared_scans(reference, split).items())[:pictures])
+            with step(progress, "drawing") as update:
+                folder = out_folder / "pictures"
+                draw_detections(scans, found, truth, names, folder, update)
     if out_folder is not None:
         write_report(report, out_folder)
     print_report(report, json_output=json_output)
@@ -155,6 +173,13 @@ def _check(thresholds: tuple[float, ...], counts: tuple[int, ...]) -> None:
         twice = [value for value in values if values.count(value) > 1]
         if twice:
             raise InputError(f"{name} {twice[0]} is given twice, expected different numbers")
+
+
+def _without(classes: "Sequence[str]", leave_out: "Sequence[str]") -> tuple[str, ...]:
+    for name in leave_out:
+        if name not in classes:
+            raise InputError(f"--leave-out {name}: no such class, expected of {', '.join(classes)}")
+    return tuple(name for name in classes if name not in leave_out)
 
 
 def _is_class_agnostic(
