@@ -12,12 +12,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from o2s import weights
-from o2s.detect import LearnedDetector, Tr3d, Tr3dConfig
+from o2s.detect import Detr3d, Detr3dConfig, LearnedDetector, Tr3d, Tr3dConfig
 from o2s.errors import InputError
 from o2s.files import replacing
 
 METADATA = "o2s"  # the key of the metadata, one JSON object
-KINDS: Mapping[str, tuple[type[LearnedDetector], type]] = {"tr3d": (Tr3d, Tr3dConfig)}
+KINDS: Mapping[str, tuple[type[LearnedDetector], type]] = {
+    "tr3d": (Tr3d, Tr3dConfig),
+    "detr3d": (Detr3d, Detr3dConfig),
+}
 # The weights that come with o2s.
 PRETRAINED = {"tr3d": Path(str(files("o2s") / "pretrained" / "tr3d_tiny.safetensors"))}
 

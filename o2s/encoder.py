@@ -16,7 +16,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from o2s.aggregator import AggregatorConfig, QueryAggregator
-from o2s.detect import ClusterDetector, ClustersConfig, Detector, LearnedDetector, Tr3dConfig
+from o2s.detect import (
+    ClusterDetector,
+    ClustersConfig,
+    Detector,
+    Detr3dConfig,
+    LearnedDetector,
+    Tr3dConfig,
+)
 from o2s.detector_weights import KINDS, load_detector
 from o2s.point_bert import SIZES, PointBert, PointBertConfig
 from o2s.region_weights import PRETRAINED, load_region_encoder
@@ -39,10 +46,11 @@ class EncoderConfig:
     random, the same for the same `seed`.
     """
 
-    detector: Literal["tr3d", "clusters"] = "clusters"
+    detector: Literal["tr3d", "detr3d", "clusters"] = "clusters"
     detector_weights: str | None = "pretrained"
     clusters: ClustersConfig = field(default_factory=ClustersConfig)
     tr3d: Tr3dConfig = field(default_factory=Tr3dConfig)
+    detr3d: Detr3dConfig = field(default_factory=Detr3dConfig)
     max_regions: int = 64
     regions: RegionConfig = field(default_factory=RegionConfig)
     point_bert: Literal["tiny", "ulip1", "ulip2"] | PointBertConfig = "tiny"

@@ -32,6 +32,7 @@ class DetectorName(StrEnum):
     """The detectors there are."""
 
     tr3d = "tr3d"
+    detr3d = "detr3d"
     clusters = "clusters"
 
 

@@ -191,7 +191,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
 
 
 REGION_RECIPES = ("regions_tiny", "ulip1_scannet", "ulip2_objaverse")
-DETECTOR_RECIPES = ("tr3d_tiny", "tr3d_scannet")
+DETECTOR_RECIPES = ("tr3d_tiny", "tr3d_scannet", "3detr_scannet")
 
 
 @pytest.mark.parametrize("name", config.bundled())

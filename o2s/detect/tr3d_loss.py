@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from o2s.detect.tr3d import Located, decode_boxes
+from o2s.ops.footprints import extents, footprint_overlap
 
 CELLS_PER_OBJECT = 6
 _FAR = 1e8
@@ -51,8 +52,8 @@ def tr3d_loss(
         levels: of each class, the level that learns it.
 
     Returns:
-        `box`, the mean over all cells that answer for an object of 1 - DIoU (1 - IoU for turned
-        boxes); and `class`, the focal loss of all cells over the number of those that answer.
+        `box`, the mean over all cells that answer for an object of 1 - DIoU; and `class`, the focal
+        loss of all cells over the number of those that answer.
     """
     targets = torch.zeros_like(located.logits)
     predicted, wanted = [], []
@@ -71,15 +72,24 @@ def tr3d_loss(
 
 
 def box_loss(a: Float[Tensor, "P 7"], b: Float[Tensor, "P 7"]) -> Float[Tensor, "P"]:
-    """1 - DIoU of pairs of upright boxes (Zheng et al., AAAI 2020): the distance of the centres is
-    measured by the diagonal of the box around both."""
-    low = torch.maximum(a[:, :3] - a[:, 3:6] / 2, b[:, :3] - b[:, 3:6] / 2)
-    high = torch.minimum(a[:, :3] + a[:, 3:6] / 2, b[:, :3] + b[:, 3:6] / 2)
-    overlap = (high - low).clamp_min(0).prod(dim=1)
+    """1 - DIoU of pairs of boxes (Zheng et al., AAAI 2020): the distance of the centres is measured
+    by the diagonal of the upright box around both.
+
+    For turned boxes the published loss (projects/TR3D/tr3d/rotated_iou_loss.py) takes the boxes'
+    widths for their heights in that distance; this one does not.
+    """
+    turned = bool(a[:, 6].any() or b[:, 6].any())
+    half_a, half_b = (extents(x[:, 3:6], x[:, 6]) / 2 for x in (a, b))
+    low_a, high_a, low_b, high_b = (
+        a[:, :3] - half_a,
+        a[:, :3] + half_a,
+        b[:, :3] - half_b,
+        b[:, :3] + half_b,
+    )
+    shared = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0)
+    overlap = footprint_overlap(a, b) * shared[:, 2] if turned else shared.prod(dim=1)
     union = a[:, 3:6].prod(dim=1) + b[:, 3:6].prod(dim=1) - overlap
-    low = torch.minimum(a[:, :3] - a[:, 3:6] / 2, b[:, :3] - b[:, 3:6] / 2)
-    high = torch.maximum(a[:, :3] + a[:, 3:6] / 2, b[:, :3] + b[:, 3:6] / 2)
-    diagonal = (high - low).square().sum(dim=1)
+    diagonal = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).square().sum(dim=1)
     apart = (a[:, :3] - b[:, :3]).square().sum(dim=1)
     return 1 - overlap / union.clamp_min(1e-6) + apart / diagonal.clamp_min(1e-6)
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
-from o2s.detect.tr3d import SCANNET, SUNRGBD, Tr3dConfig
+from o2s.detect.detr3d import Detr3d, Detr3dConfig
+from o2s.detect.detr3d_loss import SetLossConfig
+from o2s.detect.tr3d import SCANNET, SUNRGBD, Tr3d, Tr3dConfig
 from o2s.train.detector_augmentation import DetectorAugmentation
 
 
@@ -66,29 +69,39 @@ class DetectorOptimisation:
 
 @dataclass(frozen=True)
 class DetectorRecipe:
-    """All that `o2s train detector` does. `tr3d` need not name classes: the data's are taken."""
+    """All that `o2s train detector` does.
+
+    Args:
+        data: annotated scans.
+        detector: which is trained, of the size that `tr3d` or `detr3d` says. The classes are those
+            of the data, unless `tr3d` names some.
+        set_loss: what a 3DETR learns from.
+        augment, optimisation: how.
+    """
 
     data: DetectorData = field(default_factory=DetectorData)
+    detector: Literal["tr3d", "detr3d"] = "tr3d"
     tr3d: Tr3dConfig = field(default_factory=lambda: Tr3dConfig(classes=[], levels=[]))
+    detr3d: Detr3dConfig = field(default_factory=Detr3dConfig)
+    set_loss: SetLossConfig = field(default_factory=SetLossConfig)
     augment: DetectorAugmentation = field(default_factory=DetectorAugmentation)
     optimisation: DetectorOptimisation = field(default_factory=DetectorOptimisation)
 
 
-def with_classes(
-    config: Tr3dConfig, data: DetectorData, sides: Mapping[str, np.ndarray]
-) -> Tr3dConfig:
-    """The detector for the classes of some data.
+def build(recipe: DetectorRecipe, sides: Mapping[str, np.ndarray]) -> Tr3d | Detr3d:
+    """A new detector for the classes of the data.
 
     Args:
-        config: its size; if it names classes, these are kept.
-        data: ScanNet's and SUN RGB-D's published lists keep their order and levels.
+        recipe: its size; ScanNet's and SUN RGB-D's published lists keep their order and levels.
         sides: the longest sides of the objects of each class in the training scans.
     """
-    if config.classes:
-        return config
-    for published in (SCANNET, SUNRGBD):
-        if set(sides) == set(published) or (published is SCANNET and data.classes == "scannet18"):
-            return replace(config, classes=list(published), levels=list(published.values()))
+    data, tr3d = recipe.data, recipe.tr3d
     names = sorted(sides)
     levels = [int(np.median(sides[name]) > data.coarse_above) for name in names]
-    return replace(config, classes=names, levels=levels)
+    for published in (SCANNET, SUNRGBD):
+        is_scannet = published is SCANNET and data.classes == "scannet18"
+        if is_scannet or set(sides) == set(published):
+            names, levels = list(published), list(published.values())
+    if recipe.detector == "detr3d":
+        return Detr3d(replace(recipe.detr3d, classes=names))
+    return Tr3d(tr3d if tr3d.classes else replace(tr3d, classes=names, levels=levels))

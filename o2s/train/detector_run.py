@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
-from o2s.detect.tr3d import Tr3d
 from o2s.detector_weights import write_detector
 from o2s.files import alone_in, clear_leftovers, write_json
-from o2s.train.detector_recipe import DetectorRecipe, with_classes
+from o2s.train.detector_recipe import DetectorRecipe, build
 from o2s.train.detector_scans import DetectorScans, sizes_of_classes
-from o2s.train.detectors import DetectorTrainer, training_arguments
+from o2s.train.detectors import DetectorModel, DetectorTrainer, training_arguments, turns_boxes
 from o2s.train.run_folder import Step, settle_recipe, train_with_progress
 
 DETECTOR, SCORES = "detector.safetensors", "scores.json"
@@ -43,22 +42,22 @@ def train_detector(recipe: DetectorRecipe, folder: Path, step: Step) -> Mapping[
         data, scenes = recipe.data, Path(recipe.data.scenes)
         with step("reading train boxes") as update:
             sides = sizes_of_classes(scenes, "train", data.classes, data.leave_out, update)
-        config = with_classes(recipe.tr3d, data, sides)
+        detector = build(recipe, sides)
         train, val = (
             DetectorScans(
                 scenes,
                 split,
                 data.classes,
-                config.classes,
+                detector.classes,
                 augment=recipe.augment if split == "train" else None,
                 repeats=recipe.optimisation.repeats if split == "train" else 1,
-                yaw=config.yaw,
+                yaw=turns_boxes(detector),
                 seed=recipe.optimisation.seed,
             )
             for split in ("train", "val")
         )
-        detector = Tr3d(config)
-        trainer = DetectorTrainer(detector, train, val, recipe.optimisation, args)
+        model = DetectorModel(detector, recipe.set_loss)
+        trainer = DetectorTrainer(model, train, val, recipe.optimisation, args)
         train_with_progress(trainer, step)
         scores = trainer.score(val)
         if first:

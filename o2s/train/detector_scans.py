@@ -35,7 +35,7 @@ class ScanExample:
     @property
     def scene(self) -> Scene:
         """The scan alone."""
-        return Scene(self.name, self.points, self.colors, None, torch.eye(4, dtype=torch.float64))
+        return unnamed_scene(self.points, self.colors)
 
 
 class DetectorScans(Dataset[ScanExample]):
@@ -108,6 +108,11 @@ class DetectorScans(Dataset[ScanExample]):
         named = [(name, box) for name, box in objects_of(file, self.class_list)]
         kept = [(self.number[name], box) for name, box in named if name in self.number]
         return [i for i, _ in kept], np.array([box for _, box in kept]).reshape(-1, 6)
+
+
+def unnamed_scene(points: Float32[Tensor, "N 3"], colors: Float32[Tensor, "N 3"] | None) -> Scene:
+    """Points alone as a scan."""
+    return Scene("", points, colors, None, torch.eye(4, dtype=torch.float64))
 
 
 def objects_of(file: Path, class_list: str) -> list[tuple[str, np.ndarray]]:

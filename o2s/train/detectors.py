@@ -1,6 +1,7 @@
-"""Training a TR3D through transformers' Trainer.
+"""Training a detector through transformers' Trainer.
 
-DetectorScans -> DetectorModel: Tr3d.locate, tr3d_loss -> Trainer; the best epoch on val is kept
+DetectorScans -> DetectorModel: what the detector says, its loss -> Trainer
+              -> the best epoch on val is kept
 
 Several processes (`torchrun`) share the scans of a step and of an evaluation.
 """
@@ -18,7 +19,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from o2s.detect.tr3d import Tr3d
+from o2s.detect.detr3d import Detr3d
+from o2s.detect.detr3d_loss import SetLossConfig, detr3d_loss
+from o2s.detect.tr3d import Tr3d, Tr3dConfig
 from o2s.detect.tr3d_loss import tr3d_loss
 from o2s.encoder import evaluating
 from o2s.evaluate.detection import score_detection
@@ -26,7 +29,7 @@ from o2s.evaluate.report import Report
 from o2s.evaluate.scene_boxes import PredictedBoxes, TrueBoxes
 from o2s.scene import Boxes
 from o2s.train.detector_recipe import DetectorOptimisation
-from o2s.train.detector_scans import DetectorScans, ScanExample
+from o2s.train.detector_scans import DetectorScans, ScanExample, unnamed_scene
 from o2s.train.regions import has_tensorboard
 
 BEST = "eval_map"
@@ -34,14 +37,11 @@ PROPOSALS = 64
 
 
 class DetectorModel(nn.Module):
-    """A TR3D whose output is its loss."""
+    """A detector whose output is its loss; `set_loss` is a 3DETR's."""
 
-    levels: Tensor
-
-    def __init__(self, detector: Tr3d) -> None:
+    def __init__(self, detector: Tr3d | Detr3d, set_loss: SetLossConfig) -> None:
         super().__init__()
-        self.detector = detector
-        self.register_buffer("levels", torch.tensor(detector.config.levels), persistent=False)
+        self.detector, self.set_loss = detector, set_loss
 
     def forward(
         self,
@@ -50,9 +50,21 @@ class DetectorModel(nn.Module):
         boxes: Sequence[Tensor],
         classes: Sequence[Tensor],
     ) -> dict[str, Float[Tensor, ""]]:
-        """The losses of a batch of scans: `loss`, the sum of `box` and `class`."""
-        losses = tr3d_loss(self.detector.locate(points, colors), boxes, classes, self.levels)
-        return {"loss": losses["box"] + losses["class"], **losses}
+        """The losses of a batch of scans, with `loss`, their sum."""
+        detector = self.detector
+        if isinstance(detector, Tr3d):
+            levels = torch.tensor(detector.config.levels, device=points[0].device)
+            losses = tr3d_loss(detector.locate(points, colors), boxes, classes, levels)
+        else:
+            # Other points at each draw, of the seed that Trainer set.
+            seeds = torch.randint(2**31, (len(points),)).tolist()
+            sampled = [
+                detector.sample(unnamed_scene(xyz, rgb), seed)
+                for xyz, rgb, seed in zip(points, colors, seeds, strict=True)
+            ]
+            outputs = detector.outputs(torch.stack(sampled))
+            losses = detr3d_loss(outputs, boxes, classes, self.set_loss)
+        return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
 
 class DetectorTrainer(Trainer):
@@ -60,7 +72,7 @@ class DetectorTrainer(Trainer):
 
     def __init__(
         self,
-        detector: Tr3d,
+        model: DetectorModel,
         train: DetectorScans,
         val: DetectorScans,
         optimisation: DetectorOptimisation,
@@ -68,7 +80,7 @@ class DetectorTrainer(Trainer):
     ) -> None:
         self.val, self.optimisation = val, optimisation
         super().__init__(
-            model=DetectorModel(detector),
+            model=model,
             args=args,
             train_dataset=train,
             eval_dataset=val,
@@ -181,6 +193,12 @@ def training_arguments(settings: DetectorOptimisation, folder: Path) -> Training
         seed=settings.seed,
         disable_tqdm=False,
     )
+
+
+def turns_boxes(detector: Tr3d | Detr3d) -> bool:
+    """Whether its boxes have headings."""
+    config = detector.config
+    return config.yaw if isinstance(config, Tr3dConfig) else config.angle_bins > 1
 
 
 def report_figures(report: Report) -> dict[str, float]:

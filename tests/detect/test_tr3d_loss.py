@@ -6,6 +6,7 @@ from torch import Tensor
 
 from o2s.detect.tr3d import Located
 from o2s.detect.tr3d_loss import assign, box_loss, focal_loss, tr3d_loss
+from o2s.ops.boxes import box_iou
 
 
 def plain_assign(
@@ -56,6 +57,28 @@ def test_the_box_loss_is_one_minus_diou() -> None:
     # IoU 1, 1/3 and 0; centres 0, 1 and 3 apart; boxes around both 3 x 2 x 2 and 4 x 1 x 1.
     expected = torch.tensor([0.0, 1 - 1 / 3 + 1 / 17, 1 + 9 / 18])
     torch.testing.assert_close(box_loss(a, b), expected, atol=1e-6, rtol=0)
+
+
+def test_the_box_loss_of_turned_boxes_turns_with_them() -> None:
+    a = torch.tensor([[0.2, 0.1, 0.0, 2, 1, 1, 0.0]])
+    b = torch.tensor([[0.0, 0.0, 0.3, 1.5, 1, 2, 0.4]])
+    quarter = torch.pi / 2
+    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    turned = [torch.cat([x[:, :3] @ turn.T, x[:, 3:6], x[:, 6:] + quarter], dim=1) for x in (a, b)]
+    torch.testing.assert_close(box_loss(*turned), box_loss(a, b), atol=1e-4, rtol=0)
+    iou = box_iou(a, b)[0, 0]
+    reach = torch.tensor([[1.0, 0.5], [0.75, 0.5]])
+    cos, sin = torch.tensor(0.4).cos(), torch.tensor(0.4).sin()
+    reach[1] = torch.stack([0.75 * cos + 0.5 * sin, 0.75 * sin + 0.5 * cos])
+    high = torch.maximum(reach[0] + torch.tensor([0.2, 0.1]), reach[1])
+    low = torch.minimum(torch.tensor([0.2, 0.1]) - reach[0], -reach[1])
+    diagonal = (high - low).square().sum() + (1.3 + 0.7) ** 2
+    expected = 1 - iou + (0.04 + 0.01 + 0.09) / diagonal
+    torch.testing.assert_close(box_loss(a, b)[0], expected, atol=1e-4, rtol=0)
+    a.requires_grad_()
+    box_loss(a, b).sum().backward()
+    assert a.grad is not None
+    assert a.grad[0, 6] != 0
 
 
 def test_the_focal_loss_is_the_formula() -> None:

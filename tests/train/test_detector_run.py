@@ -15,6 +15,8 @@ from scannet_fake import write_download
 from o2s import config
 from o2s.datasets.preparation import prepare
 from o2s.datasets.scannet import ScanNet
+from o2s.detect.detr3d import Detr3d
+from o2s.detect.detr3d_loss import SetLossConfig
 from o2s.detect.tr3d import SCANNET, Tr3d, Tr3dConfig
 from o2s.detector_weights import read_detector
 from o2s.errors import InputError
@@ -22,7 +24,7 @@ from o2s.evaluate.scene_boxes import PredictedBoxes, TrueBoxes
 from o2s.io.labelled import labelled_scene
 from o2s.scene import Boxes
 from o2s.train import detector_run
-from o2s.train.detector_recipe import DetectorData, DetectorRecipe, with_classes
+from o2s.train.detector_recipe import DetectorRecipe, build
 from o2s.train.detector_run import train_detector
 from o2s.train.detector_scans import DetectorScans
 from o2s.train.detectors import DetectorModel, collate, predicted, scores, true
@@ -170,23 +172,40 @@ def predicted_of(boxes: TrueBoxes, move: float = 0.0) -> PredictedBoxes:
 
 def test_a_batch_gives_the_losses_of_its_scans(prepared: Path) -> None:
     torch.manual_seed(0)
-    made = with_classes(recipe(prepared).tr3d, DetectorData(), {"chair": np.array([0.5])})
-    model = DetectorModel(Tr3d(made)).eval()
-    dataset = DetectorScans(prepared, "train", "nyu40", made.classes)
+    detector = build(recipe(prepared), {"chair": np.array([0.5]), "bed": np.array([2.0])})
+    model = DetectorModel(detector, SetLossConfig()).eval()
+    dataset = DetectorScans(prepared, "train", "nyu40", detector.classes)
     both = model(**collate([dataset[0], dataset[1]]))
     assert set(both) == {"loss", "box", "class"}
-    assert both["loss"] == both["box"] + both["class"]
+    torch.testing.assert_close(both["loss"], both["box"] + both["class"])
     both["loss"].backward()
     lacking = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not lacking
 
 
+def test_a_3detr_is_trained_too(prepared: Path, tmp_path: Path) -> None:
+    small = ["detector=detr3d", "detr3d.num_points=500", "detr3d.tokens=32", "detr3d.queries=8"]
+    small += ["detr3d.width=16", "detr3d.decoder_layers=2", "optimisation.epochs=1"]
+    scores = train_detector(recipe(prepared, *small), tmp_path / "run", step)
+    assert set(scores) == {"map", "ap25", "ap50", "recall"}
+    detector, facts = read_detector(tmp_path / "run" / detector_run.DETECTOR)
+    assert isinstance(detector, Detr3d)
+    assert facts["detector"] == "detr3d"
+    assert not {"wall", "floor"} & set(detector.classes)
+    scan = next(prepared.glob("*.safetensors"))
+    assert set(detector(labelled_scene(scan)).labels) <= set(detector.classes)
+
+
 def test_published_class_lists_keep_their_order() -> None:
-    empty = Tr3dConfig(classes=[], levels=[])
-    found = with_classes(empty, DetectorData(classes="scannet18"), {"chair": np.array([1.0])})
-    assert list(found.classes) == list(SCANNET)
+    def built(classes: str, *overrides: str) -> Tr3d | Detr3d:
+        names = [f"data.classes={classes}", *SIZE, *overrides]
+        return build(config.load("tr3d_tiny", DetectorRecipe, names), sides)
+
     sides = {"sofa": np.array([2.0, 1.9]), "cup": np.array([0.1])}
-    found = with_classes(empty, DetectorData(classes="nyu40"), sides)
-    assert (list(found.classes), list(found.levels)) == (["cup", "sofa"], [0, 1])
-    named = Tr3dConfig(classes=["cup"], levels=[1])
-    assert with_classes(named, DetectorData(classes="nyu40"), sides) is named
+    assert built("scannet18").classes == tuple(SCANNET)
+    assert built("scannet18", "detector=detr3d").classes == tuple(SCANNET)
+    found = built("nyu40")
+    assert found.classes == ("cup", "sofa")
+    assert isinstance(found.config, Tr3dConfig)
+    assert list(found.config.levels) == [0, 1]
+    assert built("nyu40", "tr3d.classes=[cup]", "tr3d.levels=[1]").classes == ("cup",)
