@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -214,6 +214,7 @@ def _settings(
 ) -> tuple[dict[str, Any], "Callable[[Scene], Boxes]"]:
     """What the boxes depend on beside the scans, and the function that finds them."""
     from o2s import __version__
+    from o2s.detect import LearnedDetector
     from o2s.encoder import build_detector
     from o2s.loading import ModelSource, load_encoder, load_encoder_config
 
@@ -228,6 +229,9 @@ def _settings(
             ModelSource(None, config, [*override, f"encoder.detector={detector}"])
         )
         module = build_detector(settings)
+        if isinstance(module, LearnedDetector):
+            module.choose_as_published()
+            settings = replace(settings, **{settings.detector: module.config})
         for value in module.state_dict().values():
             digest.update(value.contiguous().numpy(force=True).tobytes())
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from o2s.train.region_run import RegionReport
 
+RecipeOption = Annotated[str, typer.Option(help="A recipe's name or a YAML file.")]
+RunFolderOption = Annotated[Path, typer.Option("--out", help="A folder for everything it writes.")]
+
 app = typer.Typer(
     help="Train a part of the model from a recipe.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -23,8 +26,8 @@ app = typer.Typer(
     epilog="Example: o2s train regions --config regions_tiny --set data.scenes=prepared --out run"
 )
 def regions(
-    config: Annotated[str, typer.Option(help="A recipe's name or a YAML file.")],
-    out_folder: Annotated[Path, typer.Option("--out", help="A folder for everything it writes.")],
+    config: RecipeOption,
+    out_folder: RunFolderOption,
     overrides: SetOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -51,8 +54,8 @@ def regions(
     epilog="Example: o2s train detector --config tr3d_tiny --set data.scenes=prepared --out run"
 )
 def detector(
-    config: Annotated[str, typer.Option(help="A recipe's name or a YAML file.")],
-    out_folder: Annotated[Path, typer.Option("--out", help="A folder for everything it writes.")],
+    config: RecipeOption,
+    out_folder: RunFolderOption,
     overrides: SetOption = None,
     threads: ThreadsOption = None,
 ) -> None:

@@ -1,22 +1,18 @@
 """Files of detectors: those that `o2s train detector` writes, ours by name, public ones."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from o2s import weights
 from o2s.detect import Detr3d, Detr3dConfig, LearnedDetector, Tr3d, Tr3dConfig
 from o2s.errors import InputError
-from o2s.files import replacing
+from o2s.own_weights import fill, read_facts, write_own_weights
 
-METADATA = "o2s"  # the key of the metadata, one JSON object
 KINDS: Mapping[str, tuple[type[LearnedDetector], type]] = {
     "tr3d": (Tr3d, Tr3dConfig),
     "detr3d": (Detr3d, Detr3dConfig),
@@ -41,7 +37,7 @@ def load_detector(kind: str, source: str, trust_pickle: bool = False) -> Learned
         if kind not in PRETRAINED:
             raise InputError(f"{kind}: no weights come with o2s; give a file as detector_weights")
         path = PRETRAINED[kind]
-    if path.is_file() and (facts := _facts(path)) is not None:
+    if (facts := read_facts(path, "detector")) is not None:
         if facts["detector"] != kind:
             raise InputError(f"{path}: holds a {facts['detector']}, expected a {kind}")
         return read_detector(path)[0]
@@ -63,14 +59,9 @@ def write_detector(path: Path, detector: LearnedDetector, facts: Mapping[str, An
         detector: the detector.
         facts: plain values about its training.
     """
-    state = {
-        name: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
-        for name, t in detector.state_dict().items()
-    }
     kind = next(kind for kind, (module, _) in KINDS.items() if isinstance(detector, module))
     known = {**facts, "detector": kind, "config": asdict(detector.config)}
-    with replacing(path) as temporary:
-        save_file(state, temporary, {METADATA: json.dumps(known, ensure_ascii=False)})
+    write_own_weights(path, detector, known)
 
 
 def read_detector(path: Path) -> tuple[LearnedDetector, dict[str, Any]]:
@@ -79,25 +70,12 @@ def read_detector(path: Path) -> tuple[LearnedDetector, dict[str, Any]]:
     Raises:
         InputError: the file is missing, damaged or another kind of checkpoint.
     """
-    state = dict(weights.load_checkpoint(path))
-    facts = _facts(path)
+    facts = read_facts(path, "detector")
     if facts is None:
+        weights.load_checkpoint(path)  # says what is wrong with a file that cannot be read
         raise InputError(f"{path}: expected a detector that `o2s train detector` wrote")
     module, config = KINDS[facts["detector"]]
     detector = module(config(**facts["config"]))
-    expected = detector.state_dict()
-    if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in expected.items()}:
-        raise InputError(f"{path}: its tensors do not fit its size; the file is damaged")
-    detector.load_state_dict(state)
+    fill(detector, path)
     detector.needs_training = False
     return detector.eval(), facts
-
-
-def _facts(path: Path) -> dict[str, Any] | None:
-    """The metadata of a file that `write_detector` wrote; None for other checkpoints."""
-    try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {}).get(METADATA, "null"))
-    except (SafetensorError, OSError, ValueError):
-        return None
-    return facts if isinstance(facts, dict) and facts.get("detector") in KINDS else None

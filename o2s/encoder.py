@@ -46,7 +46,7 @@ class EncoderConfig:
     random, the same for the same `seed`.
     """
 
-    detector: Literal["tr3d", "detr3d", "clusters"] = "clusters"
+    detector: Literal["tr3d", "detr3d", "clusters"] = "tr3d"
     detector_weights: str | None = "pretrained"
     clusters: ClustersConfig = field(default_factory=ClustersConfig)
     tr3d: Tr3dConfig = field(default_factory=Tr3dConfig)

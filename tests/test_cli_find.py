@@ -27,6 +27,7 @@ from o2s.view import found
 
 CONFIG = """
 encoder:
+  detector: clusters
   point_bert: {channels: 6, width: 16, depth: 2, heads: 2, groups: 8, group_width: 16, embedding: 8}
   regions: {points: 64}
   aggregator: {queries: 4, heads: 2}

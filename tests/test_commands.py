@@ -19,6 +19,7 @@ from o2s.io import Cloud, read_scene, write_ply, write_scene
 
 SMALL = """
 encoder:
+  detector: clusters
   point_bert: {channels: 6, width: 16, depth: 2, heads: 2, groups: 8, group_width: 16}
   regions: {points: 64}
   aggregator: {queries: 4, heads: 2}
@@ -79,8 +80,9 @@ def test_boxes_are_in_the_coordinates_of_an_upright_file(
     fake = room(5, furniture=5)
     near = save(tmp_path / "near.ply", fake.points)
     shifted = save(tmp_path / "shifted.ply", fake.points + torch.tensor([200.0, -100.0, 30.0]))
-    boxes = json.loads(o2s(capsys, "detect", near, "--json", "--up", "z")[1])["boxes"]
-    again = json.loads(o2s(capsys, "detect", shifted, "--json", "--up", "z")[1])["boxes"]
+    options = ("--json", "--up", "z", "--detector", "clusters")
+    boxes = json.loads(o2s(capsys, "detect", near, *options)[1])["boxes"]
+    again = json.loads(o2s(capsys, "detect", shifted, *options)[1])["boxes"]
     for truth in fake.boxes:
         gaps = [math.dist(truth[:3].tolist(), box["centre"]) for box in boxes]
         assert min(gaps) < 0.25

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from o2s.detect.tr3d import Tr3d, Tr3dConfig
-from o2s.detector_weights import load_detector, read_detector, write_detector
+from o2s.detector_weights import PRETRAINED, load_detector, read_detector, write_detector
 from o2s.encoder import EncoderConfig, SceneEncoder, build_detector, untrained_parts
 from o2s.errors import InputError
 
@@ -33,6 +33,15 @@ def test_what_is_written_comes_back(file: Path) -> None:
     assert not detector.training
     for name, value in detector.state_dict().items():
         torch.testing.assert_close(value, expected[name], atol=1e-3, rtol=1e-3)
+
+
+def test_the_default_detector_comes_with_o2s() -> None:
+    detector = build_detector(EncoderConfig())
+    assert isinstance(detector, Tr3d)
+    assert not detector.needs_training
+    assert sum(p.numel() for p in detector.parameters()) <= 3_000_000
+    assert {"chair", "table", "bed", "lamp"} <= set(detector.classes)
+    assert PRETRAINED["tr3d"].stat().st_size < 8_000_000
 
 
 def test_an_encoder_takes_a_file_and_spells_it_out(file: Path) -> None:

@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "regions": FOUNDATION | {"ops"},
     "point_bert": FOUNDATION | {"ops"},
     "alignment": FOUNDATION | {"ops", "point_bert"},
-    "region_weights": FOUNDATION | {"weights", "point_bert"},
+    "region_weights": FOUNDATION | {"weights", "own_weights", "point_bert"},
     "towers": FOUNDATION | {"weights"},
-    "detector_weights": FOUNDATION | {"weights", "detect"},
+    "own_weights": FOUNDATION | {"weights"},
+    "detector_weights": FOUNDATION | {"weights", "own_weights", "detect"},
     "aggregator": FOUNDATION | {"ops"},
     "encoder": FOUNDATION
     | {"ops", "detect", "detector_weights", "regions", "region_weights"}

@@ -36,6 +36,11 @@ class LearnedDetector(Detector):
 
     config: Any
 
+    @abstractmethod
+    def choose_as_published(self) -> None:
+        """From now on give boxes of any score and several labels a place, as average precision
+        wants them, and not what one would take for the objects of a scan."""
+
     @classmethod
     @abstractmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> "LearnedDetector":

@@ -163,6 +163,9 @@ class Detr3d(LearnedDetector):
             {name: Mlp([width, width, width, n], True, False, drop) for name, n in numbers.items()}
         )
 
+    def choose_as_published(self) -> None:
+        self.config = replace(self.config, score=0.05, min_points=5, nms_iou=0.25, labels="all")
+
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Detr3d":
         """A published 3DETR: its checkpoint or the `model` in it.

@@ -9,7 +9,7 @@ look at more than colours.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -133,6 +133,11 @@ class Tr3d(LearnedDetector):
         )
         self.neck = Tr3dNeck(config.widths[1:], config.neck_width)
         self.bbox_head = Tr3dHead(config.neck_width, len(config.classes), 8 if config.yaw else 6)
+
+    def choose_as_published(self) -> None:
+        self.config = replace(
+            self.config, proposals=1000, score=0.01, nms_iou=0.5, nms_over="class"
+        )
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> "Tr3d":

@@ -29,11 +29,16 @@ class Judged:
 def judge(
     found: PredictedBoxes, truth: TrueBoxes, classes: Sequence[str], iou: float = 0.25
 ) -> Judged:
-    """Which boxes of a score of 0.3 or more find an object, as `score_detection` counts them.
+    """Which boxes find an object, as `score_detection` counts them.
 
+    Of boxes that overlap by more than half the best alone counts, and none of a score below 0.3.
     Boxes "object" of detectors without classes find objects of any class.
     """
-    rows = [i for i in np.argsort(-found.scores, kind="stable") if found.scores[i] >= SCORE]
+    overlaps = box_ious(found.boxes, found.boxes)
+    rows: list[int] = []
+    for row in np.argsort(-found.scores, kind="stable"):
+        if found.scores[row] >= SCORE and not (overlaps[row, rows] > 0.5).any():
+            rows.append(int(row))
     objects = [i for i, label in enumerate(truth.labels) if label in classes]
     ious = box_ious(found.boxes, truth.boxes)
     taken: set[int] = set()
@@ -43,10 +48,10 @@ def judge(
         fitting = [i for i in objects if label in ("", "object", truth.labels[i])]
         best = max(fitting, key=lambda i: ious[row, i], default=None)
         if best is None or ious[row, best] <= iou or best in taken:
-            wrong.append(int(row))
+            wrong.append(row)
         else:
             taken.add(best)
-            right.append(int(row))
+            right.append(row)
     return Judged(tuple(right), tuple(wrong), tuple(i for i in objects if i not in taken))
 
 

@@ -30,7 +30,7 @@ from o2s.evaluate.scene_boxes import PredictedBoxes, TrueBoxes
 from o2s.scene import Boxes
 from o2s.train.detector_recipe import DetectorOptimisation
 from o2s.train.detector_scans import DetectorScans, ScanExample, unnamed_scene
-from o2s.train.regions import has_tensorboard
+from o2s.train.run_folder import run_arguments
 
 BEST = "eval_map"
 PROPOSALS = 64
@@ -113,6 +113,8 @@ class DetectorTrainer(Trainer):
         """Mean AP at IoU 0.25 (`ap25`) and 0.5 (`ap50`), their mean (`map`), and the share of all
         objects that 64 boxes find at 0.25 (`recall`)."""
         detector = self.accelerator.unwrap_model(self.model).detector
+        in_use = detector.config
+        detector.choose_as_published()
         count, mine = self.args.world_size, self.args.process_index
         found: list[tuple[PredictedBoxes, TrueBoxes]] = []
         with evaluating(detector):
@@ -120,6 +122,7 @@ class DetectorTrainer(Trainer):
                 example = scans[index]
                 boxes = detector(example.scene)
                 found.append((predicted(example.name, boxes), true(example, detector.classes)))
+        detector.config = in_use
         if count > 1:
             found = gather_object(found)
         return scores([p for p, _ in found], [t for _, t in found], detector.classes)
@@ -165,9 +168,11 @@ def collate(examples: Sequence[ScanExample]) -> dict[str, list[Any]]:
 
 def training_arguments(settings: DetectorOptimisation, folder: Path) -> TrainingArguments:
     """Ours as transformers' arguments."""
-    on_gpu = torch.cuda.is_available()
-    return TrainingArguments(
-        output_dir=str(folder),
+    return run_arguments(
+        folder,
+        best=BEST,
+        labels="classes",
+        seed=settings.seed,
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
@@ -175,23 +180,8 @@ def training_arguments(settings: DetectorOptimisation, folder: Path) -> Training
         max_grad_norm=settings.clip,
         lr_scheduler_type="cosine",
         warmup_steps=settings.warmup,
-        use_cpu=not on_gpu,
         ddp_find_unused_parameters=False,
         dataloader_num_workers=settings.workers,
-        dataloader_drop_last=True,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        logging_strategy="steps",
-        logging_steps=20,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model=BEST,
-        greater_is_better=True,
-        remove_unused_columns=False,
-        label_names=["classes"],
-        report_to=["tensorboard"] if has_tensorboard() else [],
-        seed=settings.seed,
-        disable_tqdm=False,
     )
 
 

@@ -20,6 +20,7 @@ from o2s.alignment import RegionAligner
 from o2s.encoder import evaluating
 from o2s.point_bert import PointBert
 from o2s.train.region_batches import BalancedSampler, RegionBatches
+from o2s.train.run_folder import run_arguments
 
 BEST = "eval_macro_top1"
 
@@ -144,10 +145,11 @@ class RegionTrainer(Trainer):
 
 def training_arguments(settings: RegionOptimisation, folder: Path) -> TrainingArguments:
     """Ours as transformers' arguments."""
-    on_gpu = torch.cuda.is_available()
-    bf16 = has_bf16() if settings.bf16 is None else settings.bf16
-    return TrainingArguments(
-        output_dir=str(folder),
+    return run_arguments(
+        folder,
+        best=BEST,
+        labels="classes",
+        seed=settings.seed,
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
@@ -158,23 +160,8 @@ def training_arguments(settings: RegionOptimisation, folder: Path) -> TrainingAr
         lr_scheduler_kwargs={"min_lr": settings.final_learning_rate},
         warmup_steps=settings.warmup,
         max_grad_norm=settings.clip,
-        bf16=bf16,
-        use_cpu=not on_gpu,
+        bf16=has_bf16() if settings.bf16 is None else settings.bf16,
         dataloader_num_workers=settings.workers,
-        dataloader_drop_last=True,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        logging_strategy="steps",
-        logging_steps=20,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model=BEST,
-        greater_is_better=True,
-        remove_unused_columns=False,
-        label_names=["classes"],
-        report_to=["tensorboard"] if has_tensorboard() else [],
-        seed=settings.seed,
-        disable_tqdm=False,
     )
 
 
@@ -196,11 +183,3 @@ def has_bf16() -> bool:
         return torch.cuda.is_bf16_supported()
     capability = getattr(torch.backends.cpu, "get_cpu_capability", lambda: "")()
     return "AVX512" in capability and torch.cpu._is_avx512_bf16_supported()
-
-
-def has_tensorboard() -> bool:
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        return False
-    return True

@@ -4,10 +4,12 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, TrainerCallback
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -45,6 +47,40 @@ def train_with_progress(trainer: Trainer, step: Step) -> None:
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(trainer.args.output_dir)))
 
 
+def run_arguments(
+    folder: Path, *, best: str, labels: str, seed: int, **settings: Any
+) -> TrainingArguments:
+    """transformers' arguments as all runs want them: scored and saved after each epoch, of which
+    the best is kept.
+
+    Args:
+        folder: of the checkpoints.
+        best: the score of val that says which epoch is the best; more is better.
+        labels: the key of a batch that holds what is learned.
+        seed: of all that is random.
+        settings: what else the run wants.
+    """
+    return TrainingArguments(
+        output_dir=str(folder),
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_drop_last=True,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="steps",
+        logging_steps=20,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=best,
+        greater_is_better=True,
+        remove_unused_columns=False,
+        label_names=[labels],
+        report_to=["tensorboard"] if find_spec("tensorboard") else [],
+        seed=seed,
+        disable_tqdm=False,
+        **settings,
+    )
+
+
 class _Progress(TrainerCallback):
     """Steps to a line of progress, and the scores of each epoch to the log."""
 
@@ -55,6 +91,8 @@ class _Progress(TrainerCallback):
         self.update(state.global_step, state.max_steps)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         metrics = kwargs.get("metrics") or {}
         shown = ", ".join(f"{k.removeprefix('eval_')} {v:.3f}" for k, v in metrics.items())

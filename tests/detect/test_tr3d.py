@@ -140,6 +140,15 @@ def test_a_scan_without_points_has_no_boxes() -> None:
     assert len(tiny()(scene(count=0))) == 0
 
 
+def test_for_scoring_boxes_of_any_score_come() -> None:
+    every = tiny()(scene())
+    middle = float(every.scores.median())
+    detector = tiny(nms_over="all", score=middle, proposals=9)
+    assert detector(scene()).scores.min() > middle
+    detector.choose_as_published()
+    assert torch.equal(detector(scene()).tensor, every.tensor)
+
+
 def test_a_place_has_one_label_if_all_boxes_are_compared() -> None:
     found = {name: tiny(nms_over=name)(scene()) for name in ("class", "all")}
     assert len(found["all"]) < len(found["class"])

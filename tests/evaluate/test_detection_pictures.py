@@ -31,13 +31,14 @@ def found(centres: list[float], labels: list[str], scores: list[float]) -> Predi
 def test_the_best_box_of_an_object_is_right_and_others_are_wrong() -> None:
     truth = true([0, 10, 20, 30], ["bed", "chair", "chair", "wall"])
     boxes = found(
-        [0.1, 0.0, 10.1, 20.4, 30.0, 40.0],
-        ["bed", "bed", "bed", "chair", "chair", "bed"],
-        [0.5, 0.9, 0.8, 0.7, 0.6, 0.1],
+        [0.5, 0.0, 10.1, 20.4, 30.0, 40.0, 0.1],
+        ["bed", "bed", "bed", "chair", "chair", "bed", "chair"],
+        [0.5, 0.9, 0.8, 0.7, 0.6, 0.1, 0.4],
     )
     judged = judge(boxes, truth, ("bed", "chair"))
     assert judged.right == (1, 3)  # the second bed by score, and the moved chair
-    assert judged.wrong == (2, 4, 0)  # of another class, on what is no object, once more
+    # Of another class, on what is no object, once more; the last box lies on a better one.
+    assert judged.wrong == (2, 4, 0)
     assert judged.missed == (1,)
 
 

@@ -18,7 +18,7 @@ from o2s.datasets.scannet import ScanNet
 from o2s.errors import InputError
 from o2s.evaluate.text_embeddings import read_text_embeddings
 from o2s.region_weights import read_region_encoder
-from o2s.train import region_run
+from o2s.train import region_run, run_folder
 from o2s.train.region_recipe import RegionRecipe
 from o2s.train.region_run import train_regions
 from o2s.train.regions import top_k
@@ -102,17 +102,17 @@ def test_a_killed_run_goes_on_to_the_same_result(
 ) -> None:
     whole, halved = (recipe(prepared, tmp_path / "cache") for _ in range(2))
     train_regions(whole, tmp_path / "whole", step)
-    usual = region_run._Progress.on_epoch_begin
+    usual = run_folder._Progress.on_epoch_begin
 
     def killed(self: object, args: object, state: object, control: object, **_: object) -> None:
         if state.epoch >= 2:  # pyright: ignore
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(region_run._Progress, "on_epoch_begin", killed)
+    monkeypatch.setattr(run_folder._Progress, "on_epoch_begin", killed)
     with pytest.raises(KeyboardInterrupt):
         train_regions(halved, tmp_path / "halved", step)
     assert not (tmp_path / "halved" / region_run.ENCODER).exists()
-    monkeypatch.setattr(region_run._Progress, "on_epoch_begin", usual)
+    monkeypatch.setattr(run_folder._Progress, "on_epoch_begin", usual)
     train_regions(halved, tmp_path / "halved", step)
     expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "halved")
     for name, tensor in expected.items():
