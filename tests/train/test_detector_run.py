@@ -196,6 +196,15 @@ def test_a_3detr_is_trained_too(prepared: Path, tmp_path: Path) -> None:
     assert set(detector(labelled_scene(scan)).labels) <= set(detector.classes)
 
 
+def test_turned_boxes_are_learned_too(prepared: Path, tmp_path: Path) -> None:
+    turned = ["tr3d.yaw=true", "augment.turn=0.5", "optimisation.epochs=1"]
+    train_detector(recipe(prepared, *turned), tmp_path / "run", step)
+    detector, _ = read_detector(tmp_path / "run" / detector_run.DETECTOR)
+    detector.choose_as_published()
+    found = detector(labelled_scene(next(prepared.glob("*.safetensors"))))
+    assert found.headings.any()
+
+
 def test_published_class_lists_keep_their_order() -> None:
     def built(classes: str, *overrides: str) -> Tr3d | Detr3d:
         names = [f"data.classes={classes}", *SIZE, *overrides]
