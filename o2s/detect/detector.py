@@ -49,3 +49,26 @@ class LearnedDetector(Detector):
         Raises:
             ValueError: keys or shapes are not those of one.
         """
+
+    def load_published(self, state: Mapping[str, Tensor], name: str) -> None:
+        """Take over published weights, every key accounted for, and go to evaluation mode.
+
+        Args:
+            state: tensors by our names.
+            name: whose keys they should be, for messages.
+
+        Raises:
+            ValueError: keys are missing or left over, or of another shape.
+        """
+        expected = self.state_dict()
+        lacking, surplus = expected.keys() - state.keys(), state.keys() - expected.keys()
+        for what, keys in (("lacks", lacking), (f"has beside a {name}'s", surplus)):
+            if keys:
+                raise ValueError(f"{what} {len(keys)} keys, such as {min(keys)}")
+        for key, value in state.items():
+            if value.shape != expected[key].shape:
+                shapes = f"{list(value.shape)}, expected {list(expected[key].shape)}"
+                raise ValueError(f"{key} is of shape {shapes}")
+        self.load_state_dict(state)
+        self.needs_training = False
+        self.eval()

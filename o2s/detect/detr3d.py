@@ -199,18 +199,8 @@ class Detr3d(LearnedDetector):
             encoder_dropout=0.3 if masked and bins == 1 else 0.1,
         )
         detector = cls(config)
-        expected = detector.state_dict()
-        lacking, surplus = expected.keys() - state.keys(), state.keys() - expected.keys()
-        for what, which in (("lacks", lacking), ("has beside a 3DETR's", surplus)):
-            if which:
-                raise ValueError(f"{what} {len(which)} keys, such as {min(which)}")
-        for key, value in state.items():
-            if value.shape != expected[key].shape:
-                shapes = f"{list(value.shape)}, expected {list(expected[key].shape)}"
-                raise ValueError(f"{key} is of shape {shapes}")
-        detector.load_state_dict(state)
-        detector.needs_training = False
-        return detector.eval()
+        detector.load_published(state, "3DETR")
+        return detector
 
     @torch.no_grad()
     def forward(self, scene: Scene) -> Boxes:

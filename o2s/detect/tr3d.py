@@ -155,18 +155,8 @@ class Tr3d(LearnedDetector):
         names = known.get(count, {f"class {i}": 0 for i in range(count)})
         yaw = named["bbox_head.conv_reg.kernel"].shape[-1] == 8
         detector = cls(Tr3dConfig(list(names), list(names.values()), yaw=yaw))
-        expected = detector.state_dict()
-        lacking, surplus = expected.keys() - named.keys(), named.keys() - expected.keys()
-        for what, keys in (("lacks", lacking), ("has beside a TR3D's", surplus)):
-            if keys:
-                raise ValueError(f"{what} {len(keys)} keys, such as {min(keys)}")
-        for key, value in named.items():
-            if value.shape != expected[key].shape:
-                shapes = f"{list(value.shape)}, expected {list(expected[key].shape)}"
-                raise ValueError(f"{key} is of shape {shapes}")
-        detector.load_state_dict(named)
-        detector.needs_training = False
-        return detector.eval()
+        detector.load_published(named, "TR3D")
+        return detector
 
     def forward(self, scene: Scene) -> Boxes:
         """The boxes of one scan in scene coordinates, best first."""
