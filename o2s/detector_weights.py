@@ -6,12 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from o2s import weights
 from o2s.detect import Detr3d, Detr3dConfig, LearnedDetector, Tr3d, Tr3dConfig
 from o2s.errors import InputError
-from o2s.own_weights import fill, read_facts, write_own_weights
+from o2s.own_weights import fill, read_facts, read_tensors, write_own_weights
 
 KINDS: Mapping[str, tuple[type[LearnedDetector], type]] = {
     "tr3d": (Tr3d, Tr3dConfig),
@@ -41,10 +39,7 @@ def load_detector(kind: str, source: str, trust_pickle: bool = False) -> Learned
         if facts["detector"] != kind:
             raise InputError(f"{path}: holds a {facts['detector']}, expected a {kind}")
         return read_detector(path)[0]
-    checkpoint = weights.load_checkpoint(path, trust_pickle=trust_pickle)
-    state = checkpoint.get("state_dict", checkpoint.get("model", checkpoint))
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"{path}: expected a state_dict, tensors by name, and found other things")
+    state = read_tensors(path, ["state_dict", "model"], trust_pickle)
     try:
         return KINDS[kind][0].from_state(state)
     except ValueError as error:

@@ -1,13 +1,13 @@
 """Files of weights that o2s writes: half precision, with what is known of them in the metadata."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from o2s import weights
 from o2s.errors import InputError
@@ -41,6 +41,19 @@ def read_facts(path: Path, key: str) -> dict[str, Any] | None:
     except (SafetensorError, OSError, ValueError):
         return None
     return facts if isinstance(facts, dict) and key in facts else None
+
+
+def read_tensors(path: Path, keys: Sequence[str], trust_pickle: bool) -> Mapping[str, Tensor]:
+    """The tensors of a foreign checkpoint: under the first of the keys that it has, or all of it.
+
+    Raises:
+        InputError: it cannot be read, or holds other things.
+    """
+    checkpoint = weights.load_checkpoint(path, trust_pickle=trust_pickle)
+    state = next((checkpoint[key] for key in keys if key in checkpoint), checkpoint)
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{path}: expected a state_dict, tensors by name, and found other things")
+    return state
 
 
 def fill(module: nn.Module, path: Path) -> None:

@@ -6,11 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from o2s import weights
 from o2s.errors import InputError
-from o2s.own_weights import fill, read_facts, write_own_weights
+from o2s.own_weights import fill, read_facts, read_tensors, write_own_weights
 from o2s.point_bert import PointBert, PointBertConfig
 
 # The weights that come with o2s, by the size of the encoder.
@@ -28,10 +26,7 @@ def load_region_encoder(name: str, trust_pickle: bool = False) -> PointBert:
     path = PRETRAINED.get(name, Path(name))
     if read_facts(path, "point_bert") is not None:
         return read_region_encoder(path)[0]
-    checkpoint = weights.load_checkpoint(path, trust_pickle=trust_pickle)
-    state = checkpoint.get("state_dict", checkpoint)
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"{path}: expected a state_dict, tensors by name, and found other things")
+    state = read_tensors(path, ["state_dict"], trust_pickle)
     try:
         return PointBert.from_ulip(state)
     except ValueError as error:
