@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from o2s.detect.detr3d import Detr3dOutputs
-from o2s.ops.footprints import extents, footprint_overlap
+from o2s.ops.footprints import overlap_and_around
 
 _LEAST_SIZE = 1e-3  # metres; for their volumes thinner boxes count as so thick
 _LEAST_VOLUME = 1e-8
@@ -177,14 +177,8 @@ def generalised_iou(a: Float[Tensor, "Q 7"], b: Float[Tensor, "R 7"]) -> Float[T
     the published one takes some that do overlap for apart.
     """
     a, b = a[:, None], b[None]
-    turned = bool(a[..., 6].any() or b[..., 6].any())
-    reach_a = extents(a[..., 3:6], a[..., 6]) / 2 if turned else a[..., 3:6] / 2
-    reach_b = extents(b[..., 3:6], b[..., 6]) / 2 if turned else b[..., 3:6] / 2
-    low_a, high_a = a[..., :3] - reach_a, a[..., :3] + reach_a
-    low_b, high_b = b[..., :3] - reach_b, b[..., :3] + reach_b
-    around = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).prod(dim=-1)
-    shared = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0)
-    overlap = footprint_overlap(a, b) * shared[..., 2] if turned else shared.prod(dim=-1)
+    overlap, sides = overlap_and_around(a, b)
+    around = sides.prod(dim=-1)
     volume_a = a[..., 3:6].clamp_min(_LEAST_SIZE).prod(dim=-1)
     volume_b = b[..., 3:6].clamp_min(_LEAST_SIZE).prod(dim=-1)
     union = (volume_a + volume_b - overlap).clamp_min(_LEAST_VOLUME)

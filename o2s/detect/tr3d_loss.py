@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from o2s.detect.tr3d import Located, decode_boxes
-from o2s.ops.footprints import extents, footprint_overlap
+from o2s.ops.footprints import overlap_and_around
 
 CELLS_PER_OBJECT = 6
 _FAR = 1e8
@@ -78,18 +78,9 @@ def box_loss(a: Float[Tensor, "P 7"], b: Float[Tensor, "P 7"]) -> Float[Tensor, 
     For turned boxes the published loss (projects/TR3D/tr3d/rotated_iou_loss.py) takes the boxes'
     widths for their heights in that distance; this one does not.
     """
-    turned = bool(a[:, 6].any() or b[:, 6].any())
-    half_a, half_b = (extents(x[:, 3:6], x[:, 6]) / 2 for x in (a, b))
-    low_a, high_a, low_b, high_b = (
-        a[:, :3] - half_a,
-        a[:, :3] + half_a,
-        b[:, :3] - half_b,
-        b[:, :3] + half_b,
-    )
-    shared = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0)
-    overlap = footprint_overlap(a, b) * shared[:, 2] if turned else shared.prod(dim=1)
+    overlap, around = overlap_and_around(a, b)
     union = a[:, 3:6].prod(dim=1) + b[:, 3:6].prod(dim=1) - overlap
-    diagonal = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).square().sum(dim=1)
+    diagonal = around.square().sum(dim=1)
     apart = (a[:, :3] - b[:, :3]).square().sum(dim=1)
     return 1 - overlap / union.clamp_min(1e-6) + apart / diagonal.clamp_min(1e-6)
 

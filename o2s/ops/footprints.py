@@ -16,6 +16,20 @@ def extents(
     return torch.stack([cos * x + sin * y, sin * x + cos * y, z], dim=-1)
 
 
+def overlap_and_around(
+    a: Float[Tensor, "*#batch 7"], b: Float[Tensor, "*#batch 7"]
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3"]]:
+    """The volume that boxes share, and the sizes of the upright boxes around both."""
+    half_a, half_b = (extents(x[..., 3:6], x[..., 6]) / 2 for x in (a, b))
+    low_a, high_a = a[..., :3] - half_a, a[..., :3] + half_a
+    low_b, high_b = b[..., :3] - half_b, b[..., :3] + half_b
+    shared = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0)
+    around = torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)
+    if a[..., 6].any() or b[..., 6].any():
+        return footprint_overlap(a, b) * shared[..., 2], around
+    return shared.prod(dim=-1), around
+
+
 def footprint_overlap(
     a: Float[Tensor, "*#batch 7"], b: Float[Tensor, "*#batch 7"]
 ) -> Float[Tensor, "*batch"]:
