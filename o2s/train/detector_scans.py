@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from o2s.errors import InputError
 from o2s.evaluate.scene_boxes import prepared_scans
-from o2s.io.labelled import read_labelled
+from o2s.io.labelled import LabelledScan, read_labelled
 from o2s.scene import Scene
 from o2s.train.detector_augmentation import DetectorAugmentation, change_scan
 
@@ -86,7 +86,9 @@ class DetectorScans(Dataset[ScanExample]):
         middle = xyz.mean(axis=0)
         points = (xyz - middle).astype(np.float32)
         colors = None if scan.rgb is None else scan.rgb.astype(np.float32) / 255
-        labels, boxes = self._objects(file)
+        named = objects_of(scan, file, self.class_list)
+        kept = [(self.number[name], box) for name, box in named if name in self.number]
+        labels, boxes = [i for i, _ in kept], np.array([box for _, box in kept]).reshape(-1, 6)
         boxes = np.concatenate([boxes, np.zeros((len(boxes), 1))], axis=1)
         boxes[:, :3] -= middle
         boxes = boxes.astype(np.float32)
@@ -104,25 +106,19 @@ class DetectorScans(Dataset[ScanExample]):
             torch.tensor(labels, dtype=torch.long),
         )
 
-    def _objects(self, file: Path) -> tuple[list[int], np.ndarray]:
-        named = [(name, box) for name, box in objects_of(file, self.class_list)]
-        kept = [(self.number[name], box) for name, box in named if name in self.number]
-        return [i for i, _ in kept], np.array([box for _, box in kept]).reshape(-1, 6)
-
 
 def unnamed_scene(points: Float32[Tensor, "N 3"], colors: Float32[Tensor, "N 3"] | None) -> Scene:
     """Points alone as a scan."""
     return Scene("", points, colors, None, torch.eye(4, dtype=torch.float64))
 
 
-def objects_of(file: Path, class_list: str) -> list[tuple[str, np.ndarray]]:
-    """Class and box (centre and size in metres) of the annotated objects of a prepared scan; those
-    that are of no class of the list are left out.
+def objects_of(scan: LabelledScan, file: Path, class_list: str) -> list[tuple[str, np.ndarray]]:
+    """Class and box (centre and size in metres) of the annotated objects of a prepared scan, which
+    was read from a file; those that are of no class of the list are left out.
 
     Raises:
         InputError: the scan has no objects, or they have no such classes.
     """
-    scan = read_labelled(file)
     if scan.objects is None:
         raise InputError(f"{file}: a scan without annotation; expected one with objects")
     if class_list not in scan.objects.classes:
@@ -152,7 +148,7 @@ def sizes_of_classes(
     found: dict[str, list[float]] = {}
     for done, file in enumerate(scans):
         update(done, len(scans))
-        for name, box in objects_of(file, class_list):
+        for name, box in objects_of(read_labelled(file), file, class_list):
             if name not in leave_out:
                 found.setdefault(name, []).append(float(box[3:].max()))
     return {name: np.array(sides, np.float32) for name, sides in found.items()}
