@@ -81,6 +81,39 @@ def detector(
 
 
 @app.command(
+    "scene-lm",
+    epilog="Example: o2s train scene-lm --config scene_lm_tiny --out run",
+)
+def scene_lm(
+    config: RecipeOption,
+    out_folder: RunFolderOption,
+    overrides: SetOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Tune the model on instructions: records of `o2s instruct` about scans of `o2s encode`.
+
+    The language model, the detector and the region encoder stay as they are. Writes
+    scene_lm.safetensors (what was trained), model/ (for --model), scores.json and, in checkpoints/,
+    what is needed to go on: a run that was interrupted goes on where it was when the command is run
+    again. With several processors, `torchrun --nproc-per-node 2 -m o2s train scene-lm ...` shares
+    the work.
+    """
+    from o2s import config as configs
+    from o2s.loading import keep_freed_memory, set_threads
+    from o2s.train.scene_lm_recipe import InstructionRecipe
+    from o2s.train.scene_lm_run import train_scene_lm
+
+    set_threads(threads)
+    keep_freed_memory()
+    recipe = configs.load(config, InstructionRecipe, overrides or [])
+    with progress_bar() as progress:
+        scores = train_scene_lm(recipe, out_folder, lambda what: step(progress, what))
+    _print_scores("val", scores)
+    line = f"scene_lm.safetensors and model are in {out_folder}"
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(
     "image-projection",
     epilog="Example: o2s train image-projection --config regions_tiny --set data.scenes=prepared "
     "--out image_projection.safetensors",

@@ -1,9 +1,10 @@
 """Encoded scans: scene tokens, region features and boxes of one scan in a .safetensors file.
 
 Tensors: tokens [Q, F], region_features [R, F], boxes [R, 7] (centre, size, heading; metres, world
-coordinates), scores [R]. Metadata `o2s`, a JSON object: scan, labels, from_file (4x4: from the
-file's coordinates to the scene's), untrained (the parts of the model that hold random numbers),
-made_from (a checksum of scan, encoder and options).
+coordinates), scores [R], and where they were looked at region_colors [R, 9]. Metadata `o2s`, a JSON
+object: scan, labels, from_file (4x4: from the file's coordinates to the scene's), offset (3, from
+the scene's coordinates to the world's), untrained (the parts of the model that hold random
+numbers), made_from (a checksum of scan, encoder and options).
 """
 
 import dataclasses
@@ -11,10 +12,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -22,7 +25,7 @@ from o2s import __version__
 from o2s.encoder import SceneEncoder
 from o2s.errors import InputError
 from o2s.files import replacing
-from o2s.scene import Scene, SceneTokens
+from o2s.scene import Boxes, RegionFeatures, Scene, SceneTokens
 
 METADATA = "o2s"  # the key of the metadata, one JSON object
 
@@ -91,6 +94,7 @@ def write(
         "scan": scene.name,
         "labels": tokens.boxes.labels,
         "from_file": scene.from_file.tolist(),
+        "offset": scene.offset.tolist(),
         "untrained": list(untrained),
         "made_from": made_from,
     }
@@ -100,6 +104,8 @@ def write(
         "boxes": boxes,
         "scores": tokens.boxes.scores,
     }
+    if tokens.region_colors is not None:
+        tensors["region_colors"] = tokens.region_colors
     # One entry: safetensors writes several in an order that changes from run to run.
     entry = {METADATA: json.dumps(metadata)}
     with replacing(path) as temporary:
@@ -107,6 +113,40 @@ def write(
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, entry)
         except SafetensorError as error:
             raise InputError(f"{path}: cannot be written ({error})") from error
+
+
+@dataclass(frozen=True)
+class EncodedScan:
+    """One encoded scan; its boxes are in scene coordinates, `offset` leads to the world's."""
+
+    name: str
+    look: RegionFeatures
+    offset: Float64[torch.Tensor, "3"]
+    made_from: str
+
+
+def read(path: Path) -> EncodedScan:
+    """One encoded scan.
+
+    Raises:
+        InputError: the file is missing, damaged, something else or of an earlier version.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            facts = _facts(file)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        offset = torch.tensor(facts["offset"], dtype=torch.float64)
+        rows, labels = tensors["boxes"], tuple(facts["labels"])
+        centres = (rows[:, :3].double() - offset).float()
+        boxes = Boxes(centres, rows[:, 3:6], rows[:, 6], tensors["scores"], labels)
+        colors = tensors.get("region_colors")
+        look = RegionFeatures(boxes, tensors["region_features"], colors)
+        return EncodedScan(facts["scan"], look, offset, facts["made_from"])
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: not an encoded scan ({reason}); expected a file that `o2s encode` wrote"
+        ) from None
 
 
 def _facts(file: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from o2s.detect import (
 from o2s.detector_weights import KINDS, load_detector
 from o2s.point_bert import SIZES, PointBert, PointBertConfig
 from o2s.region_weights import PRETRAINED, load_region_encoder
-from o2s.regions import RegionConfig, crop_regions
+from o2s.regions import RegionConfig, color_percentiles, crop_regions
 from o2s.scene import Boxes, RegionFeatures, Scene, SceneTokens
 
 # The widest layer of the mini-PointNet: keep it under 256 MB of float32.
@@ -162,7 +162,8 @@ class SceneEncoder(nn.Module):
                 features.append(self.point_bert(points).float().cpu())
             if progress is not None:
                 progress(min(start + chunk, len(regions)), len(regions))
-        return RegionFeatures(regions.boxes, torch.cat(features))
+        colors = color_percentiles(regions.points).cpu()
+        return RegionFeatures(regions.boxes, torch.cat(features), colors)
 
     @torch.no_grad()
     def gather(self, looks: Sequence[RegionFeatures]) -> list[SceneTokens]:
@@ -174,7 +175,8 @@ class SceneEncoder(nn.Module):
         with evaluating(self.aggregator):
             tokens = self.aggregator(features.to(device), boxes.to(device), mask.to(device)).cpu()
         return [
-            SceneTokens(t, look.boxes, look.features) for t, look in zip(tokens, looks, strict=True)
+            SceneTokens(t, look.boxes, look.features, look.colors)
+            for t, look in zip(tokens, looks, strict=True)
         ]
 
 

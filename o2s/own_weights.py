@@ -16,17 +16,20 @@ from o2s.files import replacing
 METADATA = "o2s"  # the key of the metadata, one JSON object
 
 
-def write_own_weights(path: Path, module: nn.Module, facts: Mapping[str, Any]) -> None:
+def write_own_weights(
+    path: Path, module: nn.Module | Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> None:
     """The weights of a module, whole or not at all.
 
     Args:
         path: a .safetensors file.
-        module: what they are of.
+        module: what they are of, or tensors by name.
         facts: plain values, from which the module can be built again.
     """
+    tensors = module.state_dict() if isinstance(module, nn.Module) else module
     state = {
         name: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
-        for name, t in module.state_dict().items()
+        for name, t in tensors.items()
     }
     with replacing(path) as temporary:
         save_file(state, temporary, {METADATA: json.dumps(facts, ensure_ascii=False)})

@@ -155,7 +155,11 @@ class PointBert(nn.Module):
 
     def embed(self, points: Float[Tensor, "R P C"]) -> Float[Tensor, "R E"]:
         """Unit vectors in the space shared with images and text."""
-        return F.normalize(self(points) @ self.pc_projection, dim=-1)
+        return self.to_shared(self(points))
+
+    def to_shared(self, features: Float[Tensor, "*R F"]) -> Float[Tensor, "*R E"]:
+        """Features, as `forward` gives them, as unit vectors in the shared space."""
+        return F.normalize(features @ self.pc_projection, dim=-1)
 
     def _group(
         self, points: Float[Tensor, "R P C"]

@@ -64,6 +64,15 @@ def crop_regions(scene: Scene, boxes: Boxes, config: RegionConfig, *, channels: 
     return Regions(boxes.select(torch.tensor(kept)), torch.stack(crops))
 
 
+def color_percentiles(points: Float32[Tensor, "R P C"]) -> Float32[Tensor, "R 9"]:
+    """How the points of each region are coloured: the 10th, 50th and 90th percentile of red, of
+    green and of blue; `GREY` where the points hold no colours."""
+    if points.shape[2] < 6 or not len(points):
+        return points.new_full((len(points), 9), GREY)
+    shares = torch.tensor([0.1, 0.5, 0.9]).to(points)
+    return points[..., 3:6].quantile(shares, dim=1).permute(1, 2, 0).flatten(1)
+
+
 def normalise(
     points: Float32[Tensor, "P 3"],
     colors: Float32[Tensor, "P 3"] | None,

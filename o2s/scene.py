@@ -130,10 +130,20 @@ class Regions:
 
 @dataclass(frozen=True)
 class RegionFeatures:
-    """What the region encoder says of each region."""
+    """What the region encoder says of each region, and how its points are coloured.
+
+    `colors` are the 10th, 50th and 90th percentile of red, of green and of blue, in [0, 1]; None
+    where they were not looked at.
+    """
 
     boxes: Boxes
     features: Float[Tensor, "R F"]
+    colors: Float[Tensor, "R 9"] | None = None
+
+    def select(self, index: Tensor) -> "RegionFeatures":
+        """Only the regions that `index` (integers or a mask) picks, in its order."""
+        colors = None if self.colors is None else self.colors[index]
+        return RegionFeatures(self.boxes.select(index), self.features[index], colors)
 
 
 @dataclass(frozen=True)
@@ -143,3 +153,4 @@ class SceneTokens:
     tokens: Float[Tensor, "Q F"]
     boxes: Boxes
     region_features: Float[Tensor, "R F"]
+    region_colors: Float[Tensor, "R 9"] | None = None

@@ -173,6 +173,7 @@ def test_encode_writes_what_is_documented_and_does_not_repeat_itself(
         "region_features": (regions, 32),
         "boxes": (regions, 7),
         "scores": (regions,),
+        "region_colors": (regions, 9),
     }
     with safe_open(target, "pt") as file:
         facts = json.loads(file.metadata()["o2s"])

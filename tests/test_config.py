@@ -15,6 +15,7 @@ from o2s.llm.modeling import SceneLMRecipe
 from o2s.point_bert import PointBertConfig
 from o2s.train.detector_recipe import DetectorRecipe
 from o2s.train.region_recipe import RegionRecipe
+from o2s.train.scene_lm_recipe import InstructionRecipe
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
 
 
 REGION_RECIPES = ("regions_tiny", "ulip1_scannet", "ulip2_objaverse")
+INSTRUCTION_RECIPES = ("scene_lm_tiny", "octavius_3d")
 DETECTOR_RECIPES = ("tr3d_tiny", "tr3d_scannet", "3detr_scannet")
 
 
@@ -198,6 +200,7 @@ DETECTOR_RECIPES = ("tr3d_tiny", "tr3d_scannet", "3detr_scannet")
 def test_every_config_that_comes_with_o2s_loads(name: str) -> None:
     kinds = dict.fromkeys(REGION_RECIPES, RegionRecipe)
     kinds |= dict.fromkeys(DETECTOR_RECIPES, DetectorRecipe)
+    kinds |= dict.fromkeys(INSTRUCTION_RECIPES, InstructionRecipe)
     kind = kinds.get(name, SceneLMRecipe)
     assert isinstance(config.load(name, kind), kind)
     assert config.find(name).name == f"{name}.yaml"

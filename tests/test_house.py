@@ -34,7 +34,7 @@ MAY_IMPORT = {
     | {"ops", "detect", "detector_weights", "regions", "region_weights"}
     | {"point_bert", "aggregator"},
     "encoded": FOUNDATION | {"encoder"},
-    "llm": FOUNDATION | {"config", "weights", "encoder"},
+    "llm": FOUNDATION | {"config", "weights", "own_weights", "encoder"},
     "datasets": FOUNDATION | {"io", "ops"},
     "view": FOUNDATION | {"ops"},
 }

@@ -79,9 +79,11 @@ class SceneAnswerer:
         questions: Sequence[str],
         *,
         task: Task = "answer",
+        marked: Sequence[int | None] | None = None,
         max_new_tokens: int = 64,
     ) -> list[Answer]:
-        """One answer a scan and question; the same as one by one.
+        """One answer a scan and question; the same as one by one. `marked` is the region of each
+        scan that is spoken of, if one is.
 
         Without `looks` the model answers blind: no scene tokens, and no place for any.
 
@@ -91,7 +93,8 @@ class SceneAnswerer:
         if not questions:
             return []
         try:
-            batch = self.processor(questions, looks, task=task).to(self.model.device)
+            batch = self.processor(questions, looks, task=task, marked=marked)
+            batch = batch.to(self.model.device)
         except ValueError as error:
             raise InputError(str(error)) from error
         length = batch["input_ids"].shape[1] + max_new_tokens
@@ -124,7 +127,7 @@ class SceneAnswerer:
         max_new_tokens: int = 32,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[str]:
-        """Dense captioning: one sentence for each region, seen by itself.
+        """Dense captioning: one sentence for each region.
 
         Args:
             look: the R encoded regions of one scan.
@@ -132,20 +135,17 @@ class SceneAnswerer:
             max_new_tokens: where a sentence is cut off.
             progress: called with the number of regions done and the number of all.
         """
-        alone = [
-            RegionFeatures(look.boxes.select(torch.tensor([i])), look.features[i : i + 1])
-            for i in range(len(look.boxes))
-        ]
         captions: list[str] = []
-        for start in range(0, len(alone), batch_size):
-            batch = alone[start : start + batch_size]
+        for start in range(0, len(look.boxes), batch_size):
+            batch = range(start, min(start + batch_size, len(look.boxes)))
             answers = self.ask_batch(
-                batch,
+                [look] * len(batch),
                 [DESCRIBE_OBJECT] * len(batch),
                 task="describe",
+                marked=list(batch),
                 max_new_tokens=max_new_tokens,
             )
             captions += [answer.text for answer in answers]
             if progress is not None:
-                progress(len(captions), len(alone))
+                progress(len(captions), len(look.boxes))
         return captions

@@ -11,6 +11,7 @@ adapts it. Follows Octavius (Chen et al., ICLR 2024, arXiv 2311.02684).
 import copy
 import inspect
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, no_type_check
@@ -23,8 +24,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationMixin,
     PreTrainedConfig,
     PreTrainedModel,
@@ -34,11 +33,15 @@ from o2s import config as o2s_config
 from o2s.encoder import EncoderConfig, SceneEncoder, untrained_parts
 from o2s.errors import InputError
 from o2s.files import replacing
+from o2s.llm.language_model import load_language_model
 from o2s.llm.lora_moe import LoraMoeConfig, LoraMoeModel
 from o2s.llm.processing import SceneLMProcessor
-from o2s.weights import resolve_language_model
+from o2s.llm.scene_tokens import OBJECT_INPUTS, REGION_INPUTS, ObjectTokens, Projector
+from o2s.llm.scene_tokens import SceneTokenKind as Kind
+from o2s.llm.trained_parts import load_trained_parts
 
 WEIGHTS_FILE = "model.safetensors"
+_OF_QUERIES = ("aggregator", "projector")
 
 
 @dataclass
@@ -46,13 +49,18 @@ class SceneLMRecipe:
     """What a new SceneLM is built from.
 
     `dtype` is the language model's ("auto": as it is stored); what is ours stays in float32.
-    Without `lora_moe` the language model stays as it is.
+    `scene_tokens` is what it reads of a scene: what Octavius' queries gather ("octavius"), a few
+    tokens for each object ("objects"), or both.
+    Without `lora_moe` the language model stays as it is. `weights` are what `o2s train scene-lm`
+    trained of such a model: "pretrained" for those that come with o2s, or a file.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     language_model: str = "smollm2-135m"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    scene_tokens: Kind = "octavius"
     lora_moe: LoraMoeConfig | None = None
+    weights: str | None = None
     seed: int = 0
 
 
@@ -74,6 +82,7 @@ class SceneLMConfig(PreTrainedConfig):
     language_model_dtype: str = "float32"
     encoder: dict[str, Any] | None = None
     lora_moe: dict[str, Any] | None = None
+    scene_tokens: str = "octavius"
     scene_token_id: int = 0
     untrained: list[str] | None = None
 
@@ -99,7 +108,13 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         self.encoder = encoder
         self.language_model = language_model
         embedding = cast(Any, language_model).get_input_embeddings().weight
-        self.projector = Projector(encoder.width, embedding.shape[1], float(embedding.std()))
+        width, std = embedding.shape[1], float(embedding.float().std())
+        self.projector, self.object_tokens = None, None
+        if config.scene_tokens != "objects":
+            self.projector = Projector(encoder.width, width, std)
+        if config.scene_tokens != "octavius":
+            shared = encoder.point_bert.config.embedding
+            self.object_tokens = ObjectTokens(encoder.width, shared, width, std)
         base = cast(Any, language_model)
         base = base.get_base_model() if isinstance(language_model, PeftModel) else base
         self._takes_positions = "position_ids" in inspect.signature(base.forward).parameters
@@ -114,11 +129,16 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         The language model, the detector and Point-BERT are frozen; aggregator, projector, gate
         and experts are trainable and hold seeded random numbers.
         """
-        language_model, tokenizer = _load_language_model(recipe.language_model, recipe.dtype)
+        language_model, tokenizer = load_language_model(recipe.language_model, recipe.dtype)
         encoder = SceneEncoder.build(recipe.encoder, trust_pickle=trust_pickle)
-        processor = SceneLMProcessor(tokenizer, recipe.encoder.aggregator.queries)
+        kind = recipe.scene_tokens
+        queries = 0 if kind == "objects" else recipe.encoder.aggregator.queries
+        processor = SceneLMProcessor(tokenizer, queries, objects=kind != "octavius")
         language_model.requires_grad_(False)
-        untrained = [*untrained_parts(recipe.encoder, encoder.detector), "projector"]
+        untrained = untrained_parts(recipe.encoder, encoder.detector)
+        if kind != "octavius":
+            untrained.append("object tokens")
+        untrained = [p for p in [*untrained, "projector"] if queries or p not in _OF_QUERIES]
         if recipe.lora_moe is not None:
             untrained.append("gate and LoRA experts")
         config = SceneLMConfig(
@@ -127,6 +147,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             language_model_dtype=recipe.dtype,
             encoder=o2s_config.to_dict(encoder.config),
             lora_moe=None if recipe.lora_moe is None else o2s_config.to_dict(recipe.lora_moe),
+            scene_tokens=kind,
             scene_token_id=processor.scene_token_id,
             untrained=untrained,
         )
@@ -136,6 +157,9 @@ class SceneLM(PreTrainedModel, GenerationMixin):
                 language_model = get_peft_model(cast(Any, language_model), recipe.lora_moe)
             model = cls(config, encoder=encoder, language_model=language_model)
         model._freeze()
+        if recipe.weights is not None:
+            load_trained_parts(model, recipe.weights)
+            config.untrained = [p for p in untrained if p in ("detector", "region encoder")]
         return model.eval(), processor
 
     def forward(
@@ -144,8 +168,12 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         position_ids: Int[Tensor, "B T"] | None = None,
         region_features: Float[Tensor, "B R F"] | None = None,
-        region_boxes: Float[Tensor, "B R 6"] | None = None,
+        region_boxes: Float[Tensor, "B R 7"] | None = None,
         region_mask: Bool[Tensor, "B R"] | None = None,
+        region_colors: Float[Tensor, "B R 9"] | None = None,
+        region_names: Int[Tensor, "B R L"] | None = None,
+        region_numbers: Int[Tensor, "B R"] | None = None,
+        region_marks: Bool[Tensor, "B R"] | None = None,
         question_ids: Int[Tensor, "B S"] | None = None,
         question_mask: Tensor | None = None,
         routing_weights: Float[Tensor, "B E"] | None = None,
@@ -159,7 +187,10 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             input_ids: prompts in which every scene token has its placeholder.
             attention_mask: 1 for real tokens; padding may stand on either side.
             position_ids: counted from the first real token if not given.
-            region_features, region_boxes, region_mask: as `encoder.pad_regions` makes them.
+            region_features, region_boxes, region_mask: as `encoder.pad_regions` makes them, the
+                boxes with their scores.
+            region_colors, region_names, region_numbers, region_marks: for object tokens, as the
+                processor makes them; the names are token ids, -1 behind the last.
             question_ids, question_mask: the question alone, for the gate.
             routing_weights: a route computed before, instead of the question.
             labels: -100 where nothing is to be learnt.
@@ -169,7 +200,9 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
-            inputs_embeds = self._embed(input_ids, region_features, region_boxes, region_mask)
+            given = locals()
+            regions = {name: given[name] for name in REGION_INPUTS if given[name] is not None}
+            inputs_embeds = self._embed(input_ids, regions)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             positions = (attention_mask.cumsum(dim=-1) - 1).clamp_min(0)
             position_ids = positions[:, -inputs_embeds.shape[1] :]
@@ -185,14 +218,31 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
         )
 
-    def scene_tokens(
-        self,
-        region_features: Float[Tensor, "B R F"],
-        region_boxes: Float[Tensor, "B R 6"],
-        region_mask: Bool[Tensor, "B R"],
-    ) -> Float[Tensor, "B Q D"]:
-        """The scene tokens as the language model sees them."""
-        return self.projector(self.encoder.aggregator(region_features, region_boxes, region_mask))
+    def read_scene(
+        self, regions: Mapping[str, Tensor]
+    ) -> tuple[Float[Tensor, "B S D"], Bool[Tensor, "B S"]]:
+        """The scene tokens as the language model sees them, and which of them are real.
+
+        Args:
+            regions: the tensors named in REGION_INPUTS.
+        """
+        features, boxes, mask = (regions[name] for name in REGION_INPUTS[:3])
+        tokens: list[Tensor] = []
+        masks: list[Tensor] = []
+        if self.projector is not None:
+            gathered = self.encoder.aggregator(features, boxes[..., :6], mask)
+            tokens.append(self.projector(gathered))
+            masks.append(mask.new_ones(tokens[0].shape[:2]))
+        if self.object_tokens is not None:
+            colors, names, numbers, marks = (regions[name] for name in OBJECT_INPUTS)
+            shared = self.encoder.point_bert.to_shared(features)
+            real = names >= 0
+            words = self.get_input_embeddings()(names.clamp_min(0)).float() * real[..., None]
+            words = words.sum(dim=2) / real.sum(dim=2, keepdim=True).clamp_min(1)
+            found = self.object_tokens(features, shared, boxes, colors, words, numbers, marks)
+            tokens.append(found.flatten(1, 2))
+            masks.append(mask.repeat_interleave(found.shape[2], dim=1))
+        return torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As transformers' `generate`; the question is gated once, before the first token."""
@@ -217,7 +267,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         """The scene is read with the prompt; later steps find it in the cache."""
         if not is_first_iteration and kwargs.get("use_cache", True):
-            for name in ("region_features", "region_boxes", "region_mask"):
+            for name in REGION_INPUTS:
                 kwargs.pop(name, None)
         return cast(Any, super()).prepare_inputs_for_generation(
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
@@ -265,7 +315,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         """
         path = Path(folder)
         config, stored = _read_saved(path)
-        base, _tokenizer = _load_language_model(
+        base, _tokenizer = load_language_model(
             language_model or config.language_model, config.language_model_dtype
         )
         base.requires_grad_(False)
@@ -283,11 +333,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         return model.eval()
 
     def _embed(
-        self,
-        input_ids: Int[Tensor, "B T"],
-        region_features: Float[Tensor, "B R F"] | None,
-        region_boxes: Float[Tensor, "B R 6"] | None,
-        region_mask: Bool[Tensor, "B R"] | None,
+        self, input_ids: Int[Tensor, "B T"], regions: Mapping[str, Tensor]
     ) -> Float[Tensor, "B T D"]:
         """Token embeddings with the scene tokens in their places.
 
@@ -296,17 +342,17 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         """
         places = input_ids == self.config.scene_token_id
         embeddings = self.get_input_embeddings()(input_ids.masked_fill(places, 0))
-        if region_features is None or region_boxes is None or region_mask is None:
+        if not regions:
             if places.any():
                 raise ValueError("the prompt has places for scene tokens, but no regions are given")
             return embeddings
-        tokens = self.scene_tokens(region_features, region_boxes, region_mask)
-        if int(places.sum()) != tokens.shape[0] * tokens.shape[1]:
+        tokens, real = self.read_scene(regions)
+        if not torch.equal(places.sum(dim=1), real.sum(dim=1)):
             raise ValueError(
                 f"the prompts have {int(places.sum())} places for scene tokens, "
-                f"expected {tokens.shape[0]} x {tokens.shape[1]}"
+                f"expected {int(real.sum())}"
             )
-        return embeddings.masked_scatter(places[..., None], tokens.to(embeddings.dtype))
+        return embeddings.masked_scatter(places[..., None], tokens[real].to(embeddings.dtype))
 
     def _own_state(self, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """What is stored, out of a whole state dict (a gathered one, where weights are sharded)."""
@@ -324,23 +370,9 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         return self
 
     def _freeze(self) -> None:
-        """Only aggregator, projector and the adapter learn."""
+        """Only what makes scene tokens of regions, and the adapter, learn."""
         self.encoder.requires_grad_(False)
-        self.encoder.aggregator.requires_grad_(True)
-        self.projector.requires_grad_(True)
-
-
-class Projector(nn.Module):
-    """Scene tokens to the language model's width, at the scale of its own word embeddings."""
-
-    def __init__(self, width: int, language_width: int, embedding_std: float) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, language_width)
-        self.norm = nn.LayerNorm(language_width)
-        nn.init.constant_(self.norm.weight, embedding_std)
-
-    def forward(self, tokens: Float[Tensor, "B Q F"]) -> Float[Tensor, "B Q D"]:
-        return self.norm(self.linear(tokens))
+        self.encoder.aggregator.requires_grad_(self.projector is not None)
 
 
 def load_encoder(folder: Path) -> tuple[SceneEncoder, list[str]]:
@@ -379,23 +411,6 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], folder: Path, *, str
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{folder / WEIGHTS_FILE}: does not fit the model ({reason})") from error
-
-
-def _load_language_model(name: str, dtype: str) -> tuple[nn.Module, Any]:
-    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
-        raise InputError(f"{name}: no such folder, expected that of a language model")
-    source = resolve_language_model(name)
-    try:
-        AutoConfig.from_pretrained(source)  # a hub that cannot be reached fails once, not twice
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-    except Exception as error:  # damaged files make the libraries below raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{name}: not a language model that can be loaded ({reason}); expected a folder, a "
-            "hub name or smollm2-135m"
-        ) from error
-    return model, tokenizer
 
 
 # So that the processor of a saved SceneLM finds its tokenizer.

@@ -1,5 +1,6 @@
 """The words around a question: one place for training and inference alike."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 Task = Literal["answer", "describe", "classify"]
@@ -8,25 +9,34 @@ SCENE_PLACEHOLDER = "<scene>"
 
 SYSTEM: dict[Task, str] = {
     "answer": "You see a 3D scan of an indoor scene. Answer the question about it.",
-    "describe": "You see one object of a 3D scan of an indoor scene. Describe it in one sentence.",
-    "classify": "You see one object of a 3D scan of an indoor scene. Name it.",
+    "describe": "You see a 3D scan of an indoor scene. Describe the marked object in one sentence.",
+    "classify": "You see a 3D scan of an indoor scene. Name the marked object.",
 }
 
 DESCRIBE_OBJECT = "Describe this object."
 
 
 def conversation(
-    question: str, task: Task, *, system_role: bool = True, scene: bool = True
+    questions: Sequence[str],
+    answers: Sequence[str],
+    task: Task,
+    *,
+    system_role: bool = True,
+    scene: bool = True,
 ) -> list[dict[str, str]]:
-    """The messages of one question for a chat template, with one placeholder for the scene.
+    """The messages of some questions and of the answers to all but the last, for a chat template.
 
-    Without `system_role` the user's turn begins with the system text. Without `scene` there is no
-    placeholder: a blind question.
+    The first question follows one placeholder for the scene; without `scene` there is none: a blind
+    question. Without `system_role` the user's first turn begins with the system text.
     """
-    turn = f"{SCENE_PLACEHOLDER}\n{question}" if scene else question
+    first = f"{SCENE_PLACEHOLDER}\n{questions[0]}" if scene else questions[0]
+    messages = [{"role": "system", "content": SYSTEM[task]}, {"role": "user", "content": first}]
     if not system_role:
-        return [{"role": "user", "content": f"{SYSTEM[task]}\n{turn}"}]
-    return [{"role": "system", "content": SYSTEM[task]}, {"role": "user", "content": turn}]
+        messages = [{"role": "user", "content": f"{SYSTEM[task]}\n{first}"}]
+    for answer, question in zip(answers, questions[1:], strict=True):
+        messages.append({"role": "assistant", "content": answer})
+        messages.append({"role": "user", "content": question})
+    return messages
 
 
 PLAIN_TEMPLATE = (

@@ -50,8 +50,8 @@ def train_with_progress(trainer: Trainer, step: Step) -> None:
 def run_arguments(
     folder: Path, *, best: str, labels: str, seed: int, **settings: Any
 ) -> TrainingArguments:
-    """transformers' arguments as all runs want them: scored and saved after each epoch, of which
-    the best is kept.
+    """transformers' arguments as all runs want them: scored and saved after each epoch, if the
+    settings say nothing else, of which the best is kept.
 
     Args:
         folder: of the checkpoints.
@@ -60,12 +60,11 @@ def run_arguments(
         seed: of all that is random.
         settings: what else the run wants.
     """
+    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", **settings}
     return TrainingArguments(
         output_dir=str(folder),
         use_cpu=not torch.cuda.is_available(),
         dataloader_drop_last=True,
-        eval_strategy="epoch",
-        save_strategy="epoch",
         logging_strategy="steps",
         logging_steps=20,
         save_total_limit=2,

@@ -1,11 +1,14 @@
 """Prompts and labels: made in one place, the same in training and inference."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from fakes import byte_tokenizer, random_look
 
 from o2s.llm.processing import IGNORED, SceneLMProcessor
 from o2s.llm.prompts import SYSTEM
+from o2s.scene import RegionFeatures
 
 LOOKS = [random_look(0, 3), random_look(1, 5)]
 QUESTIONS = ["How many?", "Is there a chair by the window?"]
@@ -106,7 +109,8 @@ def test_regions_of_each_scene_stay_with_it(processor: SceneLMProcessor) -> None
     for row, look in enumerate(LOOKS):
         count = len(look.boxes)
         assert torch.equal(batch["region_features"][row, :count], look.features)
-        assert torch.equal(batch["region_boxes"][row, :count], look.boxes.tensor[:, :6])
+        assert torch.equal(batch["region_boxes"][row, :count, :6], look.boxes.tensor[:, :6])
+        assert torch.equal(batch["region_boxes"][row, :count, 6], look.boxes.scores)
 
 
 @pytest.mark.parametrize("question", ["", "  "])
@@ -147,3 +151,60 @@ def test_a_blind_question_has_no_scene_and_no_place_for_one(processor: SceneLMPr
     assert torch.equal(batch["question_ids"], seeing["question_ids"])  # the gate reads the same
     trained = processor(QUESTIONS[:1], None, ["red"])
     assert (trained["labels"] != -100).any()
+
+
+def named_look(*labels: str) -> RegionFeatures:
+    look = random_look(3, len(labels))
+    return replace(look, boxes=replace(look.boxes, labels=labels))
+
+
+def test_objects_stand_by_name_and_are_numbered() -> None:
+    processor = SceneLMProcessor(byte_tokenizer(), num_queries=0, objects=True)
+    look = named_look("table", "chair", "lamp", "chair")
+    batch = processor(QUESTIONS[:1], [look])
+    decode = processor.tokenizer.decode
+    names = [decode(ids[ids >= 0]).strip() for ids in batch["region_names"][0]]
+    assert names == ["chair", "chair", "lamp", "table"]
+    assert batch["region_numbers"][0].tolist() == [0, 1, 0, 0]
+    assert torch.equal(batch["region_features"][0], look.features[torch.tensor([1, 3, 2, 0])])
+    assert int((batch["input_ids"] == processor.scene_token_id).sum()) == 3 * 4
+    assert not batch["region_marks"].any()
+
+
+def test_the_marked_object_stands_last() -> None:
+    processor = SceneLMProcessor(byte_tokenizer(), num_queries=0, objects=True)
+    look = named_look("table", "chair", "lamp")
+    batch = processor(QUESTIONS[:1], [look], marked=[1])
+    assert batch["region_marks"][0].tolist() == [False, False, True]
+    assert torch.equal(batch["region_features"][0, 2], look.features[1])
+
+
+def test_without_object_tokens_the_marked_object_is_shown_alone(
+    processor: SceneLMProcessor,
+) -> None:
+    batch = processor(QUESTIONS[:1], LOOKS[1:], marked=[3])
+    assert torch.equal(batch["region_features"][0], LOOKS[1].features[3:4])
+
+
+def test_of_a_conversation_every_answer_and_end_of_turn_is_learned(
+    processor: SceneLMProcessor,
+) -> None:
+    batch = processor([QUESTIONS], LOOKS[:1], [ANSWERS])
+    labels, ids = batch["labels"][0], batch["input_ids"][0]
+    assert processor.tokenizer.decode(labels[labels != IGNORED]) == "three<end>yes, one<end>"
+    text = processor.tokenizer.decode(ids)
+    assert text.count("<scene>") == 4
+    assert text.endswith(f"[assistant]three<end>[user]{QUESTIONS[1]}<end>[assistant]yes, one<end>")
+    assert processor.tokenizer.decode(batch["question_ids"][0]) == "".join(QUESTIONS)
+
+
+def test_a_conversation_goes_on_as_it_was_learned(processor: SceneLMProcessor) -> None:
+    learned = processor([QUESTIONS], LOOKS[:1], [ANSWERS])["input_ids"][0]
+    going_on = processor([QUESTIONS], LOOKS[:1], history=[ANSWERS[:1]])["input_ids"][0]
+    assert torch.equal(learned[: len(going_on)], going_on)
+    assert len(learned) == len(going_on) + len("yes, one") + 1
+
+
+def test_a_conversation_needs_an_answer_to_each_question(processor: SceneLMProcessor) -> None:
+    with pytest.raises(ValueError, match="of a conversation differ"):
+        processor([QUESTIONS], LOOKS[:1], [ANSWERS[:1]])

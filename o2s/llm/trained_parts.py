@@ -1,0 +1,63 @@
+"""Files of what instruction tuning trains: gate, experts, aggregator, projector, object tokens.
+
+The language model, the detector and the region encoder stay as they are, and are not in the file.
+"""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from o2s import weights
+from o2s.errors import InputError
+from o2s.own_weights import read_facts, write_own_weights
+
+# The weights that come with o2s.
+PRETRAINED = Path(str(files("o2s") / "pretrained" / "o2s_tiny.safetensors"))
+
+
+def write_trained_parts(path: Path, model: nn.Module, facts: Mapping[str, Any]) -> None:
+    """The parameters of a model that learn, in half precision, whole or not at all.
+
+    Args:
+        path: a .safetensors file.
+        model: a SceneLM.
+        facts: plain values about it and its training.
+    """
+    own = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    write_own_weights(path, own, {**facts, "scene_lm": True})
+
+
+@torch.no_grad()
+def load_trained_parts(model: nn.Module, source: str) -> dict[str, Any]:
+    """Fill in the parameters of a model that learn, and say what is known of them.
+
+    Args:
+        model: a SceneLM of the same recipe.
+        source: "pretrained" for the weights that come with o2s; or a file.
+
+    Raises:
+        InputError: the file is missing or damaged, or was made for a model of another recipe.
+    """
+    path = PRETRAINED if source == "pretrained" else Path(source)
+    state = dict(weights.load_checkpoint(path))
+    facts = read_facts(path, "scene_lm")
+    if facts is None:
+        raise InputError(f"{path}: expected the weights that `o2s train scene-lm` wrote")
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    differing = [n for n in own.keys() | state.keys() if _shape(own, n) != _shape(state, n)]
+    if differing:
+        raise InputError(
+            f"{path}: made for a model of another recipe, {len(differing)} weights differ, such as "
+            f"{min(differing)}"
+        )
+    for name, parameter in own.items():
+        parameter.copy_(state[name])
+    return facts
+
+
+def _shape(state: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(state[name].shape) if name in state else None

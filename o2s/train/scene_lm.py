@@ -1,0 +1,171 @@
+"""Instruction tuning through transformers' Trainer.
+
+Instructions -> SceneLM -> the loss of all answers, by task -> Trainer
+             -> the state that answers best on val is kept
+
+Several processes (`torchrun`) share the records of a step and of an evaluation.
+"""
+
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate.utils import gather_object
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import Trainer, TrainingArguments
+
+from o2s.encoder import evaluating
+from o2s.llm.modeling import SceneLM
+from o2s.llm.processing import IGNORED, SceneLMProcessor
+from o2s.train.run_folder import run_arguments
+from o2s.train.scene_lm_data import Instructions, collate
+from o2s.train.scene_lm_recipe import SceneLMOptimisation
+
+BEST = "eval_exact"
+
+
+class InstructionTrainer(Trainer):
+    """transformers' Trainer, which logs the loss of each task and evaluates answers."""
+
+    def __init__(
+        self,
+        model: SceneLM,
+        processor: SceneLMProcessor,
+        train: Instructions,
+        val: Instructions,
+        args: TrainingArguments,
+    ) -> None:
+        self.processor, self.val = processor, val
+        self._losses: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train,
+            eval_dataset=val,
+            data_collator=partial(collate, processor=processor),
+        )
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The mean over all tokens of answers of the step, of all processes."""
+        given = {k: v for k, v in inputs.items() if k not in ("labels", "kinds")}
+        losses, counted = token_losses(model(**given).logits, inputs["labels"])
+        rows = counted.nonzero()[:, 0].tolist()
+        for row, value in zip(rows, losses.tolist(), strict=True):
+            sums = self._losses[inputs["kinds"][row]]
+            sums[0] += value
+            sums[1] += 1
+        if num_items_in_batch is None:
+            return losses.mean()
+        # Gradients are averaged over processes, and each counts the tokens of all.
+        return losses.sum() / num_items_in_batch * self.args.world_size
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Trainer's, with the loss of each task (of this process) since the last time."""
+        if "loss" in logs:
+            for kind, (total, count) in sorted(self._losses.items()):
+                logs[f"loss_{kind}"] = total / max(count, 1)
+            self._losses.clear()
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **_: Any) -> dict[str, float]:
+        """The scores on val."""
+        found = self.score(self.val)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    @torch.no_grad()
+    def score(self, records: Instructions) -> dict[str, float]:
+        """For each task, the loss a token and the share of records whose every token is the most
+        likely one, which is when greedy decoding says exactly the answer; `exact` and `loss` are
+        their means over tasks, `exact` without descriptions, of which there are many right ones.
+        """
+        model = self.accelerator.unwrap_model(self.model)
+        count, mine = self.args.world_size, self.args.process_index
+        found: list[tuple[str, float, bool]] = []
+        rows = range(mine, len(records), count)
+        size = self.args.per_device_eval_batch_size
+        with evaluating(model):
+            for start in range(0, len(rows), size):
+                examples: list[Any] = [records[i] for i in rows[start : start + size]]
+                inputs: Any = self._prepare_inputs(self.data_collator(examples))
+                kinds, labels = inputs.pop("kinds"), inputs.pop("labels")
+                logits = model(**inputs).logits
+                losses, counted = token_losses(logits, labels)
+                right = logits[:, :-1].argmax(dim=-1) == labels[:, 1:]
+                spread = torch.zeros(counted.shape).masked_scatter(counted.cpu(), losses.cpu())
+                means = spread.sum(dim=1) / counted.sum(dim=1).cpu()
+                exact = (right | ~counted).all(dim=1).tolist()
+                found += zip(kinds, means.tolist(), exact, strict=True)
+        if count > 1:
+            found = gather_object(found)
+        return summarise(found)
+
+
+def summarise(found: list[tuple[str, float, bool]]) -> dict[str, float]:
+    """Task, loss and exactness of each record to the means by task and over tasks."""
+    by_kind: dict[str, list[tuple[float, bool]]] = defaultdict(list)
+    for kind, loss, exact in found:
+        by_kind[kind].append((loss, exact))
+    losses = {k: sum(loss for loss, _ in v) / len(v) for k, v in sorted(by_kind.items())}
+    exact = {
+        k: sum(right for _, right in v) / len(v)
+        for k, v in sorted(by_kind.items())
+        if k != "description3d"
+    }
+    scores = {"exact": sum(exact.values()) / max(len(exact), 1)}
+    scores["loss"] = sum(losses.values()) / max(len(losses), 1)
+    scores |= {f"exact_{kind}": value for kind, value in exact.items()}
+    return scores | {f"loss_{kind}": value for kind, value in losses.items()}
+
+
+def token_losses(
+    logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"]
+) -> tuple[Float[Tensor, "N"], Bool[Tensor, "B T_1"]]:
+    """The cross entropy of each token that counts, and which tokens those are (of T - 1: each is
+    predicted from the one before). What does not count costs nothing and scales nothing."""
+    wanted = labels[:, 1:]
+    counted = wanted != IGNORED
+    chosen = logits[:, :-1][counted].float()
+    return F.cross_entropy(chosen, wanted[counted], reduction="none"), counted
+
+
+def training_arguments(settings: SceneLMOptimisation, folder: Path) -> TrainingArguments:
+    """Ours as transformers' arguments."""
+    return run_arguments(
+        folder,
+        best=BEST,
+        labels="labels",
+        seed=settings.seed,
+        eval_strategy="steps",
+        eval_steps=settings.every,
+        save_strategy="steps",
+        save_steps=settings.every,
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        adam_beta2=settings.beta2,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup,
+        max_grad_norm=settings.clip,
+        activation_checkpointing=settings.checkpointing,
+        bf16=settings.bf16,
+        ddp_find_unused_parameters=False,
+        dataloader_num_workers=settings.workers,
+    )

@@ -1,0 +1,135 @@
+"""One run of instruction tuning, from a recipe to a folder with the model and its scores."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from o2s import config as configs
+from o2s.errors import InputError
+from o2s.files import alone_in, clear_leftovers, write_json
+from o2s.llm.answering import SceneAnswerer
+from o2s.llm.modeling import SceneLM
+from o2s.llm.trained_parts import write_trained_parts
+from o2s.towers import cached_embeddings, text_tower
+from o2s.train.language_bridge import BridgeReport, begin_in_language
+from o2s.train.run_folder import Step, settle_recipe, train_with_progress
+from o2s.train.scene_lm import InstructionTrainer, training_arguments
+from o2s.train.scene_lm_data import (
+    Instructions,
+    mix_tasks,
+    open_records,
+    read_scans,
+    usable,
+)
+from o2s.train.scene_lm_recipe import InstructionRecipe
+
+WEIGHTS, MODEL, SCORES = "scene_lm.safetensors", "model", "scores.json"
+
+logger = logging.getLogger(__name__)
+
+
+def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mapping[str, float]:
+    """Tune a SceneLM on instructions; a run that was interrupted goes on after its last checkpoint.
+
+    Args:
+        recipe: what to train on what, and how.
+        folder: where everything goes: the trained weights, the model as `--model` takes it, the
+            scores and `checkpoints/`.
+        step: draws lines of progress.
+
+    Returns:
+        The scores on val.
+
+    Raises:
+        InputError: data that cannot be read, or a folder that holds a run of another recipe.
+    """
+    settings = recipe.optimisation
+    args = training_arguments(settings, folder / "checkpoints")
+    first = args.process_index == 0  # of several processes this one alone writes
+    Path(str(args.output_dir)).mkdir(parents=True, exist_ok=True)
+    with alone_in(folder) if first else nullcontext():
+        if first:
+            clear_leftovers(folder)
+            settle_recipe(folder / "recipe.json", configs.to_dict(recipe))
+        torch.manual_seed(settings.seed)
+        with step("loading the language model"):
+            model, processor = SceneLM.build(recipe.model)
+        length = settings.steps * settings.batch_size * settings.accumulate * args.world_size
+        with step("reading instructions"):
+            train, val = (_read(recipe, split, length) for split in ("train", "val"))
+        facts: dict[str, Any] = {}
+        if recipe.model.weights is None and recipe.begin_in_language:
+            report = _begin_in_language(recipe, model, processor, train, step)
+            facts["bridge"] = None if report is None else asdict(report)
+        trainer = InstructionTrainer(model, processor, train, val, args)
+        train_with_progress(trainer, step)
+        scores = trainer.score(val)
+        if first:
+            model.config.untrained = _untrained(model)
+            known = {key: v for key, v in configs.to_dict(recipe).items() if key != "data"}
+            facts |= {"recipe": known, "scores": {"val": scores}}
+            write_trained_parts(folder / WEIGHTS, model, facts)
+            SceneAnswerer(model.eval(), processor).save(folder / MODEL)
+            write_json(folder / SCORES, {"val": scores, **facts.get("bridge", {})})
+    return scores
+
+
+def _read(recipe: InstructionRecipe, split: str, length: int) -> Instructions:
+    data, seed = recipe.data, recipe.optimisation.seed
+    records = open_records(Path(data.instructions) / split)
+    scans = read_scans(Path(data.encoded), sorted(set(records["scene_id"])))
+    records = usable(records, scans)
+    if split == "train":
+        records = mix_tasks(records, data.weights, length, seed)
+        return Instructions(records, scans, augment=recipe.augment, seed=seed)
+    kinds = {k: w for k, w in data.weights.items() if k != "conversation"} or data.weights
+    even = dict.fromkeys(kinds, 1.0)
+    return Instructions(mix_tasks(records, even, data.val_records, seed), scans)
+
+
+def _begin_in_language(
+    recipe: InstructionRecipe,
+    model: SceneLM,
+    processor: Any,
+    train: Instructions,
+    step: Step,
+) -> BridgeReport | None:
+    if model.object_tokens is None:
+        return None
+    tower = text_tower(recipe.towers)
+    width = model.encoder.point_bert.config.embedding
+    if tower.width != width:
+        raise InputError(
+            f"towers: the text tower is {tower.width} wide and the region encoder's embedding "
+            f"{width}; give its own tower, or set begin_in_language to false"
+        )
+    names = {label for scan in train.scans.values() for label in scan.look.boxes.labels}
+    regions = torch.cat([scan.look.features for scan in train.scans.values()])
+    cache = Path(recipe.data.cache)
+    with step("beginning in language") as update:
+        report = begin_in_language(
+            model.object_tokens,
+            processor.tokenizer,
+            cast(Any, model).get_input_embeddings(),
+            lambda texts: cached_embeddings(texts, str, tower, tower.name, cache, progress=update),
+            sorted(names),
+            model.encoder.point_bert.to_shared(regions),
+        )
+    logger.info(
+        "%d phrases, shrinkage %g, explained %.2f",
+        report.phrases,
+        report.shrinkage,
+        report.explained,
+    )
+    return report
+
+
+def _untrained(model: SceneLM) -> list[str]:
+    """What still holds random numbers after training: parts of the encoder that came so."""
+    parts = ("detector", "region encoder")
+    return [part for part in model.config.untrained or [] if part in parts]

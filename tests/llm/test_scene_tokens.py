@@ -1,0 +1,141 @@
+"""Object tokens: what the language model reads of each region."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes import random_look, save_language_model, small_recipe
+
+from o2s.errors import InputError
+from o2s.llm.answering import SceneAnswerer
+from o2s.llm.prompts import DESCRIBE_OBJECT
+from o2s.llm.scene_tokens import REGION_INPUTS
+from o2s.llm.trained_parts import load_trained_parts, write_trained_parts
+from o2s.scene import RegionFeatures
+
+LOOKS = [random_look(0, 3), random_look(1, 5), random_look(2, 0)]
+QUESTIONS = ["How many?", "Is there a chair by the window?", "What?"]
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_language_model(tmp_path_factory.mktemp("language_model"))
+
+
+@pytest.fixture(scope="module", params=["objects", "both"])
+def answerer(language_model: str, request: pytest.FixtureRequest) -> SceneAnswerer:
+    return answerer_of(language_model, request.param)
+
+
+def answerer_of(language_model: str, kind: str, seed: int = 0) -> SceneAnswerer:
+    answerer = SceneAnswerer.build(small_recipe(language_model, scene_tokens=kind, seed=seed))
+    torch.manual_seed(seed)
+    for name, parameter in answerer.model.named_parameters():
+        if "place" in name or "rest" in name or "lora_moe_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return answerer
+
+
+def tokens_of(answerer: SceneAnswerer, look: RegionFeatures) -> torch.Tensor:
+    batch = answerer.processor(QUESTIONS[:1], [look])
+    tokens, real = answerer.model.read_scene({name: batch[name] for name in REGION_INPUTS})
+    assert real.all()
+    return tokens[0]
+
+
+def test_three_tokens_a_region_behind_the_queries(answerer: SceneAnswerer) -> None:
+    queries = answerer.processor.num_queries
+    assert tokens_of(answerer, LOOKS[0]).shape == (queries + 3 * 3, 32)
+    assert tokens_of(answerer, LOOKS[2]).shape == (queries, 32)
+
+
+def test_new_object_tokens_begin_with_the_label_in_the_models_own_words(
+    language_model: str,
+) -> None:
+    answerer = SceneAnswerer.build(small_recipe(language_model, scene_tokens="objects"))
+    look = replace(LOOKS[0], boxes=replace(LOOKS[0].boxes, labels=("chair", "a b", "chair")))
+    names = tokens_of(answerer, look)[1::3]
+    embed = answerer.model.get_input_embeddings()
+    ids = [answerer.processor.tokenizer(f" {text}")["input_ids"] for text in ("a b", "chair")]
+    means = [embed(torch.tensor(row)).mean(0) for row in ids]
+    assert torch.allclose(names, torch.stack([means[0], means[1], means[1]]), atol=1e-6)
+
+
+def test_answers_are_the_same_alone_and_in_a_batch(answerer: SceneAnswerer) -> None:
+    together = answerer.ask_batch(LOOKS, QUESTIONS, max_new_tokens=6)
+    alone = [
+        answerer.ask(look, question, max_new_tokens=6)
+        for look, question in zip(LOOKS, QUESTIONS, strict=True)
+    ]
+    assert [a.text for a in together] == [a.text for a in alone]
+    assert together[0].text != answerer.ask(LOOKS[1], QUESTIONS[0], max_new_tokens=6).text
+
+
+@pytest.mark.parametrize("changed", ["features", "colors", "places", "scores", "labels", "mark"])
+def test_whatever_is_known_of_a_region_reaches_its_tokens(
+    answerer: SceneAnswerer, changed: str
+) -> None:
+    look, marked = replace(LOOKS[0], colors=torch.full((3, 9), 0.5)), None
+    boxes = look.boxes
+    changes = {
+        "features": replace(look, features=look.features + 1),
+        "colors": replace(look, colors=torch.full((3, 9), 0.9)),
+        "places": replace(look, boxes=replace(boxes, centres=boxes.centres + 1)),
+        "scores": replace(look, boxes=replace(boxes, scores=boxes.scores * 0.5)),
+        "labels": replace(look, boxes=replace(boxes, labels=("door",) * 3)),
+        "mark": look,
+    }
+    if changed == "mark":
+        marked = [2]
+    before = answerer.processor(QUESTIONS[:1], [look])
+    after = answerer.processor(QUESTIONS[:1], [changes[changed]], marked=marked)
+    read = answerer.model.read_scene
+    skip = answerer.processor.num_queries
+    old, new = (read({n: b[n] for n in REGION_INPUTS})[0][0, skip:] for b in (before, after))
+    assert not torch.allclose(old, new)
+
+
+def test_captions_speak_of_the_marked_region(
+    answerer: SceneAnswerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+    ask_batch = answerer.ask_batch
+
+    def watched(*args: Any, marked: list[int], **kwargs: Any) -> Any:
+        asked.append(marked)
+        return ask_batch(*args, marked=marked, **kwargs)
+
+    monkeypatch.setattr(answerer, "ask_batch", watched)
+    said = answerer.caption(LOOKS[1], batch_size=3, max_new_tokens=4)
+    assert asked == [[0, 1, 2], [3, 4]]
+    alone = ask_batch([LOOKS[1]], [DESCRIBE_OBJECT], task="describe", marked=[4], max_new_tokens=4)
+    assert said[4] == alone[0].text
+
+
+def test_a_saved_model_reads_the_same(answerer: SceneAnswerer, tmp_path: Path) -> None:
+    answerer.save(tmp_path)
+    restored = SceneAnswerer.load(tmp_path)
+    assert restored.processor.objects
+    assert torch.equal(tokens_of(restored, LOOKS[1]), tokens_of(answerer, LOOKS[1]))
+
+
+def test_trained_parts_fill_a_new_model(language_model: str, tmp_path: Path) -> None:
+    trained, file = answerer_of(language_model, "both", seed=3), tmp_path / "parts.safetensors"
+    write_trained_parts(file, trained.model, {"scores": 1})
+    new = SceneAnswerer.build(small_recipe(language_model, scene_tokens="both"))
+    assert load_trained_parts(new.model, str(file))["scores"] == 1
+    other = dict(trained.model.named_parameters())
+    for name, parameter in new.model.named_parameters():
+        if parameter.requires_grad:
+            assert torch.allclose(parameter, other[name], atol=2e-3)
+    again = small_recipe(language_model, scene_tokens="both", weights=str(file))
+    assert SceneAnswerer.build(again).untrained == ["region encoder"]
+
+
+def test_trained_parts_of_another_recipe_are_refused(language_model: str, tmp_path: Path) -> None:
+    file = tmp_path / "parts.safetensors"
+    write_trained_parts(file, answerer_of(language_model, "both").model, {})
+    with pytest.raises(InputError, match="made for a model of another recipe"):
+        SceneAnswerer.build(small_recipe(language_model, scene_tokens="objects", weights=str(file)))
