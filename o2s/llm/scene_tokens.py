@@ -49,14 +49,15 @@ class ObjectTokens(nn.Module):
         self, width: int, shared_width: int, language_width: int, embedding_std: float
     ) -> None:
         super().__init__()
-        self.language_width = language_width
+        self.scale = embedding_std
+        self.feature_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.numbers = nn.Embedding(NUMBERS, language_width)
         self.look = nn.Linear(shared_width, language_width)
         self.color = nn.Sequential(nn.Linear(9, 128), nn.GELU(), nn.Linear(128, language_width))
         everything = TOKENS_A_REGION * language_width
         self.place = nn.Sequential(nn.Linear(7, 256), nn.GELU(), nn.Linear(256, everything))
         self.rest = nn.Linear(width, everything)
-        self.mark = nn.Parameter(torch.randn(language_width) * embedding_std)
+        self.mark = nn.Parameter(torch.zeros(language_width))
         nn.init.normal_(self.numbers.weight, std=embedding_std)
         for last in (self.place[-1], self.rest):
             assert isinstance(last, nn.Linear)
@@ -87,5 +88,7 @@ class ObjectTokens(nn.Module):
         words = torch.stack(
             [self.numbers(numbers), names, self.look(shared) + self.color(colors)], 2
         )
-        more = (self.place(boxes) + self.rest(features)).unflatten(2, (TOKENS_A_REGION, -1))
-        return words + more + marks[..., None, None] * self.mark
+        # At the scale of words, so that the first steps of training do not drown them.
+        said = self.feature_norm(features) / features.shape[-1] ** 0.5
+        more = self.scale * (self.place(boxes) + self.rest(said))
+        return words + more.unflatten(2, (TOKENS_A_REGION, -1)) + marks[..., None, None] * self.mark

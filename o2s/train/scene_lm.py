@@ -9,7 +9,7 @@ Several processes (`torchrun`) share the records of a step and of an evaluation.
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,8 +38,12 @@ class InstructionTrainer(Trainer):
         train: Instructions,
         val: Instructions,
         args: TrainingArguments,
+        object_tokens_rate: float = 1.0,
     ) -> None:
-        self.processor, self.val = processor, val
+        self.processor, self.val, self.object_tokens_rate = processor, val, object_tokens_rate
+        # A checkpoint without the language model lacks nothing.
+        elsewhere = sorted(model.state_dict().keys() - model._own_state().keys())
+        model._keys_to_ignore_on_save = elsewhere  # pyright: ignore[reportAttributeAccessIssue]
         self._losses: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         super().__init__(
             model=model,
@@ -48,6 +52,26 @@ class InstructionTrainer(Trainer):
             eval_dataset=val,
             data_collator=partial(collate, processor=processor),
         )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Trainer's, in which object tokens, which begin as words, have their own learning rate."""
+        if self.optimizer is None:
+            learner = cast(Any, model or self.model)
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, learner)
+            groups: dict[bool, list[Tensor]] = {False: [], True: []}
+            for name, parameter in learner.named_parameters():
+                if parameter.requires_grad:
+                    groups["object_tokens." in name].append(parameter)
+            rates = {False: 1.0, True: self.object_tokens_rate}
+            self.optimizer = kind(
+                [
+                    {"params": held, "lr": self.args.learning_rate * rates[tokens]}
+                    for tokens, held in groups.items()
+                    if held
+                ],
+                **{**options, "weight_decay": self.args.weight_decay},
+            )
+        return self.optimizer
 
     def compute_loss(
         self,

@@ -50,6 +50,7 @@ class SceneLMOptimisation:
         every: steps from one evaluation and checkpoint to the next.
         batch_size: records in each process at each step.
         accumulate: batches to a step.
+        object_tokens_rate: the learning rate of object tokens, in learning rates.
         warmup: share of the steps in which the learning rate rises; then it falls as `schedule`.
         checkpointing: whether layers are computed again in the backward pass, to save memory.
     """
@@ -59,6 +60,7 @@ class SceneLMOptimisation:
     batch_size: int = 8
     accumulate: int = 1
     learning_rate: float = 1e-3
+    object_tokens_rate: float = 0.3
     weight_decay: float = 0.0
     beta2: float = 0.98
     warmup: float = 0.05

@@ -66,7 +66,8 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
         if recipe.model.weights is None and recipe.begin_in_language:
             report = _begin_in_language(recipe, model, processor, train, step)
             facts["bridge"] = None if report is None else asdict(report)
-        trainer = InstructionTrainer(model, processor, train, val, args)
+        rate = settings.object_tokens_rate
+        trainer = InstructionTrainer(model, processor, train, val, args, rate)
         train_with_progress(trainer, step)
         scores = trainer.score(val)
         if first:

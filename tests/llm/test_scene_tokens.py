@@ -33,7 +33,7 @@ def answerer_of(language_model: str, kind: str, seed: int = 0) -> SceneAnswerer:
     answerer = SceneAnswerer.build(small_recipe(language_model, scene_tokens=kind, seed=seed))
     torch.manual_seed(seed)
     for name, parameter in answerer.model.named_parameters():
-        if "place" in name or "rest" in name or "lora_moe_B" in name:
+        if any(part in name for part in ("place", "rest", "mark", "lora_moe_B")):
             torch.nn.init.normal_(parameter, std=0.1)
     return answerer
 
