@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
+from transformers import BatchFeature
 
 from o2s.encoder import evaluating
 from o2s.errors import InputError
@@ -72,7 +73,23 @@ class SceneAnswerer:
         """One answer about one scan."""
         return self.ask_batch([look], [question], max_new_tokens=max_new_tokens)[0]
 
-    @torch.inference_mode()
+    def converse(
+        self,
+        look: RegionFeatures,
+        questions: Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+    ) -> list[Answer]:
+        """The answers to the questions of a conversation about one scan; each is asked after what
+        was said before."""
+        answers: list[Answer] = []
+        for number in range(1, len(questions) + 1):
+            said = [answer.text for answer in answers]
+            batch = self._batch([list(questions[:number])], [look], history=[said])
+            (text,), routes = self._generate(batch, max_new_tokens)
+            answers.append(Answer(questions[number - 1], text, tuple(routes[0])))
+        return answers
+
     def ask_batch(
         self,
         looks: Sequence[RegionFeatures] | None,
@@ -92,31 +109,11 @@ class SceneAnswerer:
         """
         if not questions:
             return []
-        try:
-            batch = self.processor(questions, looks, task=task, marked=marked)
-            batch = batch.to(self.model.device)
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        length = batch["input_ids"].shape[1] + max_new_tokens
-        longest = getattr(self.model.config.text_config, "max_position_embeddings", length)
-        if length > longest:
-            raise InputError(
-                f"question, scene and answer would take {length} tokens; the language model reads "
-                f"{longest}: ask something shorter"
-            )
-        routes = self.model.route(batch["question_ids"], batch["question_mask"])
-        with evaluating(self.model):
-            generated = self.model.generate(
-                **batch,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=self.processor.tokenizer.pad_token_id,
-            )
-        texts = self.processor.decode_answers(generated, batch["input_ids"].shape[1])
-        weights = [[]] * len(texts) if routes is None else routes.tolist()
+        batch = self._batch(questions, looks, task=task, marked=marked)
+        texts, routes = self._generate(batch, max_new_tokens)
         return [
             Answer(question, text, tuple(route))
-            for question, text, route in zip(questions, texts, weights, strict=True)
+            for question, text, route in zip(questions, texts, routes, strict=True)
         ]
 
     def caption(
@@ -149,3 +146,32 @@ class SceneAnswerer:
             if progress is not None:
                 progress(len(captions), len(look.boxes))
         return captions
+
+    def _batch(self, *args: Any, **kwargs: Any) -> BatchFeature:
+        try:
+            return self.processor(*args, **kwargs).to(self.model.device)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+    @torch.inference_mode()
+    def _generate(
+        self, batch: BatchFeature, max_new_tokens: int
+    ) -> tuple[list[str], list[list[float]]]:
+        """What is said to each prompt of a batch, and its route."""
+        length = batch["input_ids"].shape[1] + max_new_tokens
+        longest = getattr(self.model.config.text_config, "max_position_embeddings", length)
+        if length > longest:
+            raise InputError(
+                f"question, scene and answer would take {length} tokens; the language model reads "
+                f"{longest}: ask something shorter"
+            )
+        routes = self.model.route(batch["question_ids"], batch["question_mask"])
+        with evaluating(self.model):
+            generated = self.model.generate(
+                **batch,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=self.processor.tokenizer.pad_token_id,
+            )
+        texts = self.processor.decode_answers(generated, batch["input_ids"].shape[1])
+        return texts, [[]] * len(texts) if routes is None else routes.tolist()

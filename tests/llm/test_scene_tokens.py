@@ -114,6 +114,15 @@ def test_captions_speak_of_the_marked_region(
     assert said[4] == alone[0].text
 
 
+def test_a_conversation_asks_each_question_after_what_was_said(answerer: SceneAnswerer) -> None:
+    said = answerer.converse(LOOKS[0], QUESTIONS[:2], max_new_tokens=5)
+    assert said[0].text == answerer.ask(LOOKS[0], QUESTIONS[0], max_new_tokens=5).text
+    batch = answerer.processor([QUESTIONS[:2]], LOOKS[:1], history=[[said[0].text]])
+    generated = answerer.model.generate(**batch, max_new_tokens=5, do_sample=False)
+    length = batch["input_ids"].shape[1]
+    assert answerer.processor.decode_answers(generated, length) == [said[1].text]
+
+
 def test_a_saved_model_reads_the_same(answerer: SceneAnswerer, tmp_path: Path) -> None:
     answerer.save(tmp_path)
     restored = SceneAnswerer.load(tmp_path)
