@@ -53,9 +53,10 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
     first = args.process_index == 0  # of several processes this one alone writes
     Path(str(args.output_dir)).mkdir(parents=True, exist_ok=True)
     with alone_in(folder) if first else nullcontext():
+        known = configs.to_dict(recipe)  # before PEFT writes into it where the model lies
         if first:
             clear_leftovers(folder)
-            settle_recipe(folder / "recipe.json", configs.to_dict(recipe))
+            settle_recipe(folder / "recipe.json", known)
         torch.manual_seed(settings.seed)
         with step("loading the language model"):
             model, processor = SceneLM.build(recipe.model)
@@ -72,7 +73,7 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
         scores = trainer.score(val)
         if first:
             model.config.untrained = _untrained(model)
-            known = {key: v for key, v in configs.to_dict(recipe).items() if key != "data"}
+            known = {key: value for key, value in known.items() if key != "data"}
             facts |= {"recipe": known, "scores": {"val": scores}}
             write_trained_parts(folder / WEIGHTS, model, facts)
             SceneAnswerer(model.eval(), processor).save(folder / MODEL)

@@ -8,11 +8,14 @@ import pytest
 import torch
 from fakes import random_look, save_language_model, small_recipe
 
+from o2s import config
 from o2s.errors import InputError
 from o2s.llm.answering import SceneAnswerer
+from o2s.llm.modeling import SceneLMRecipe
 from o2s.llm.prompts import DESCRIBE_OBJECT
 from o2s.llm.scene_tokens import REGION_INPUTS
-from o2s.llm.trained_parts import load_trained_parts, write_trained_parts
+from o2s.llm.trained_parts import PRETRAINED, load_trained_parts, write_trained_parts
+from o2s.own_weights import read_facts
 from o2s.scene import RegionFeatures
 
 LOOKS = [random_look(0, 3), random_look(1, 5), random_look(2, 0)]
@@ -141,6 +144,18 @@ def test_trained_parts_fill_a_new_model(language_model: str, tmp_path: Path) -> 
             assert torch.allclose(parameter, other[name], atol=2e-3)
     again = small_recipe(language_model, scene_tokens="both", weights=str(file))
     assert SceneAnswerer.build(again).untrained == ["region encoder"]
+
+
+def test_the_weights_that_come_with_o2s_are_those_of_its_config() -> None:
+    facts = read_facts(PRETRAINED, "scene_lm")
+    assert facts is not None
+    recipe, known = config.load("o2s_tiny", SceneLMRecipe), facts["recipe"]["model"]
+    assert recipe.scene_tokens == known["scene_tokens"]
+    assert recipe.lora_moe is not None
+    for name in ("r", "lora_alpha", "num_experts", "top_k", "target_modules"):
+        assert getattr(recipe.lora_moe, name) == known["lora_moe"][name], name
+    assert recipe.language_model == known["language_model"]
+    assert facts["scores"]["val"]["exact_classification3d"] > 0.5
 
 
 def test_trained_parts_of_another_recipe_are_refused(language_model: str, tmp_path: Path) -> None:

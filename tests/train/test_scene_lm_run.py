@@ -20,6 +20,7 @@ from o2s.datasets.scan2inst import FEATURES, Skipped, save_records
 from o2s.errors import InputError
 from o2s.llm.answering import SceneAnswerer
 from o2s.llm.processing import IGNORED
+from o2s.own_weights import read_facts
 from o2s.scene import RegionFeatures, SceneTokens
 from o2s.train import scene_lm_run
 from o2s.train.scene_lm import summarise, token_losses
@@ -140,6 +141,11 @@ def test_a_run_leaves_weights_a_model_and_scores(
     trained = SceneAnswerer.load(tmp_path / "run" / scene_lm_run.MODEL)
     assert trained.untrained == ["region encoder"]
     weights = str(tmp_path / "run" / scene_lm_run.WEIGHTS)
+    facts = read_facts(Path(weights), "scene_lm")
+    assert facts is not None
+    assert facts["scores"]["val"] == found
+    assert str(tmp_path) not in json.dumps(facts)
+    assert facts["recipe"]["model"]["lora_moe"]["base_model_name_or_path"] is None
     same = SceneAnswerer.build(small_recipe(language_model, scene_tokens=kind, weights=weights))
     state = dict(same.model.named_parameters())
     for name, parameter in trained.model.named_parameters():
