@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from o2s.detect.detr3d import Detr3d
 from o2s.detect.detr3d_loss import SetLossConfig, detr3d_loss
@@ -30,7 +30,7 @@ from o2s.evaluate.scene_boxes import PredictedBoxes, TrueBoxes
 from o2s.scene import Boxes
 from o2s.train.detector_recipe import DetectorOptimisation
 from o2s.train.detector_scans import DetectorScans, ScanExample, unnamed_scene
-from o2s.train.run_folder import run_arguments
+from o2s.train.run_folder import ScoredTrainer, run_arguments
 
 BEST = "eval_map"
 PROPOSALS = 64
@@ -67,7 +67,7 @@ class DetectorModel(nn.Module):
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
 
-class DetectorTrainer(Trainer):
+class DetectorTrainer(ScoredTrainer):
     """transformers' Trainer, whose evaluation is average precision on val."""
 
     def __init__(
@@ -98,16 +98,6 @@ class DetectorTrainer(Trainer):
             assert isinstance(optimizer, Optimizer)
             self.lr_scheduler = MultiStepLR(optimizer, steps, gamma=0.1)
         return super().create_scheduler(num_training_steps, optimizer)
-
-    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **_: Any) -> dict[str, float]:
-        """The scores on val."""
-        found = self.score(self.val)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
 
     def score(self, scans: DetectorScans) -> dict[str, float]:
         """Mean AP at IoU 0.25 (`ap25`) and 0.5 (`ap50`), their mean (`map`), and the share of all

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from o2s.alignment import RegionAligner
 from o2s.encoder import evaluating
 from o2s.point_bert import PointBert
 from o2s.train.region_batches import BalancedSampler, RegionBatches
-from o2s.train.run_folder import run_arguments
+from o2s.train.run_folder import ScoredTrainer, run_arguments
 
 BEST = "eval_macro_top1"
 
@@ -79,7 +79,7 @@ class RegionClassifier(nn.Module):
         return F.cross_entropy(self.head(self.point_bert(points)).float(), classes)
 
 
-class RegionTrainer(Trainer):
+class RegionTrainer(ScoredTrainer):
     """transformers' Trainer with balanced draws, whose evaluation is classification on val."""
 
     def __init__(
@@ -115,16 +115,6 @@ class RegionTrainer(Trainer):
         if isinstance(found, Tensor):
             return found
         return found.loss
-
-    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **_: Any) -> dict[str, float]:
-        """The scores on val."""
-        found = self.score(self.val)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
 
     @torch.no_grad()
     def score(self, objects: Dataset[dict[str, Tensor]]) -> dict[str, float]:

@@ -80,6 +80,26 @@ def run_arguments(
     )
 
 
+class ScoredTrainer(Trainer):
+    """transformers' Trainer, whose evaluation is `score` of `val`."""
+
+    val: Any
+
+    def score(self, examples: Any) -> dict[str, float]:
+        """Scores by name."""
+        raise NotImplementedError
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **_: Any) -> dict[str, float]:
+        """The scores on val."""
+        found = self.score(self.val)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+
 class _Progress(TrainerCallback):
     """Steps to a line of progress, and the scores of each epoch to the log."""
 

@@ -16,19 +16,19 @@ import torch.nn.functional as F
 from accelerate.utils import gather_object
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from o2s.encoder import evaluating
 from o2s.llm.modeling import SceneLM
 from o2s.llm.processing import IGNORED, SceneLMProcessor
-from o2s.train.run_folder import run_arguments
+from o2s.train.run_folder import ScoredTrainer, run_arguments
 from o2s.train.scene_lm_data import Instructions, collate
 from o2s.train.scene_lm_recipe import SceneLMOptimisation
 
 BEST = "eval_exact"
 
 
-class InstructionTrainer(Trainer):
+class InstructionTrainer(ScoredTrainer):
     """transformers' Trainer, which logs the loss of each task and evaluates answers."""
 
     def __init__(
@@ -100,16 +100,6 @@ class InstructionTrainer(Trainer):
                 logs[f"loss_{kind}"] = total / max(count, 1)
             self._losses.clear()
         super().log(logs, *args, **kwargs)
-
-    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **_: Any) -> dict[str, float]:
-        """The scores on val."""
-        found = self.score(self.val)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
 
     @torch.no_grad()
     def score(self, records: Instructions) -> dict[str, float]:
