@@ -147,6 +147,8 @@ loss.backward()
 if {rank} == 0:
     grads = {{name: p.grad for name, p in model.module.named_parameters()}}
     torch.save({{"loss": loss.detach(), "grads": grads}}, {out!r})
+dist.barrier()
+del model, loss  # what is gone cannot hold on to the group's threads at the end
 dist.destroy_process_group()
 """
 
