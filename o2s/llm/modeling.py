@@ -38,7 +38,7 @@ from o2s.llm.lora_moe import LoraMoeConfig, LoraMoeModel
 from o2s.llm.processing import SceneLMProcessor
 from o2s.llm.scene_tokens import OBJECT_INPUTS, REGION_INPUTS, ObjectTokens, Projector
 from o2s.llm.scene_tokens import SceneTokenKind as Kind
-from o2s.llm.trained_parts import load_trained_parts
+from o2s.llm.trained_parts import load_trained_parts, still_untrained
 
 WEIGHTS_FILE = "model.safetensors"
 _OF_QUERIES = ("aggregator", "projector")
@@ -159,7 +159,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         model._freeze()
         if recipe.weights is not None:
             load_trained_parts(model, recipe.weights)
-            config.untrained = [p for p in untrained if p in ("detector", "region encoder")]
+            config.untrained = still_untrained(untrained)
         return model.eval(), processor
 
     def forward(

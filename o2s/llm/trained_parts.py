@@ -3,7 +3,7 @@
 The language model, the detector and the region encoder stay as they are, and are not in the file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,11 @@ def load_trained_parts(model: nn.Module, source: str) -> dict[str, Any]:
     for name, parameter in own.items():
         parameter.copy_(state[name])
     return facts
+
+
+def still_untrained(parts: Sequence[str]) -> list[str]:
+    """Of the parts that held random numbers, those that instruction tuning leaves as they are."""
+    return [part for part in parts if part in ("detector", "region encoder")]
 
 
 def _shape(state: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...] | None:

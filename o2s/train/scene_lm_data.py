@@ -55,10 +55,7 @@ class LookAugmentation:
     color: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("drop", "intruders", "rename"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to below 1")
-        for name in ("jitter", "color"):
+        for name in ("jitter", "drop", "intruders", "rename", "color"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to below 1")
 

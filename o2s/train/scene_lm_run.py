@@ -14,7 +14,7 @@ from o2s.errors import InputError
 from o2s.files import alone_in, clear_leftovers, write_json
 from o2s.llm.answering import SceneAnswerer
 from o2s.llm.modeling import SceneLM
-from o2s.llm.trained_parts import write_trained_parts
+from o2s.llm.trained_parts import still_untrained, write_trained_parts
 from o2s.towers import cached_embeddings, text_tower
 from o2s.train.language_bridge import BridgeReport, begin_in_language
 from o2s.train.run_folder import Step, settle_recipe, train_with_progress
@@ -66,13 +66,14 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
         facts: dict[str, Any] = {}
         if recipe.model.weights is None and recipe.begin_in_language:
             report = _begin_in_language(recipe, model, processor, train, step)
-            facts["bridge"] = None if report is None else asdict(report)
+            if report is not None:
+                facts["bridge"] = asdict(report)
         rate = settings.object_tokens_rate
         trainer = InstructionTrainer(model, processor, train, val, args, rate)
         train_with_progress(trainer, step)
         scores = trainer.score(val)
         if first:
-            model.config.untrained = _untrained(model)
+            model.config.untrained = still_untrained(model.config.untrained or [])
             known = {key: value for key, value in known.items() if key != "data"}
             facts |= {"recipe": known, "scores": {"val": scores}}
             write_trained_parts(folder / WEIGHTS, model, facts)
@@ -129,9 +130,3 @@ def _begin_in_language(
         report.explained,
     )
     return report
-
-
-def _untrained(model: SceneLM) -> list[str]:
-    """What still holds random numbers after training: parts of the encoder that came so."""
-    parts = ("detector", "region encoder")
-    return [part for part in model.config.untrained or [] if part in parts]

@@ -131,6 +131,15 @@ def test_a_file_that_is_no_encoded_scan_is_named(tmp_path: Path) -> None:
         encoded.read(tmp_path / "a.safetensors")
 
 
+def test_queries_have_nothing_to_begin_in_language(
+    data: Path, language_model: str, tmp_path: Path
+) -> None:
+    made = replace(recipe(data, language_model, "octavius", steps=2), begin_in_language=True)
+    found = train_scene_lm(made, tmp_path / "run", step)
+    scores = json.loads((tmp_path / "run" / scene_lm_run.SCORES).read_bytes())
+    assert scores == {"val": found}
+
+
 @pytest.mark.parametrize("kind", ["octavius", "objects", "both"])
 def test_a_run_leaves_weights_a_model_and_scores(
     data: Path, language_model: str, kind: str, tmp_path: Path
