@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from o2s.errors import InputError
     from o2s.io import read_scene, write_scene
     from o2s.llm.answering import SceneAnswerer
-    from o2s.llm.modeling import SceneLM, SceneLMRecipe
+    from o2s.llm.configuration import SceneLMRecipe
+    from o2s.llm.modeling import SceneLM
     from o2s.scene import Boxes, RegionFeatures, Scene, SceneTokens
 
 try:
@@ -48,7 +49,8 @@ _HOMES = {
     "o2s.io": ("read_scene", "write_scene"),
     "o2s.encoder": ("EncoderConfig", "SceneEncoder"),
     "o2s.llm.answering": ("SceneAnswerer",),
-    "o2s.llm.modeling": ("SceneLM", "SceneLMRecipe"),
+    "o2s.llm.configuration": ("SceneLMRecipe",),
+    "o2s.llm.modeling": ("SceneLM",),
 }
 
 

@@ -22,6 +22,8 @@ from o2s.cli_find import find
 from o2s.cli_instruct import EXAMPLE, instruct
 from o2s.cli_prepare import prepare
 from o2s.cli_rooms import rooms
+from o2s.cli_routes import EXAMPLE as ROUTES_EXAMPLE
+from o2s.cli_routes import routes
 from o2s.cli_train import app as training
 from o2s.errors import InputError
 from o2s.files import write_json
@@ -88,6 +90,7 @@ app.command(epilog="Example: o2s rooms --furniture sweethome3d-furniture --scene
 )
 app.command(epilog=EXAMPLE)(instruct)
 app.command(epilog=FIND_EXAMPLE)(find)
+app.command(epilog=ROUTES_EXAMPLE)(routes)
 
 
 @app.command(epilog="Example: o2s ask room.ply 'How many chairs are there?'")

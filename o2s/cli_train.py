@@ -1,5 +1,6 @@
 """The commands `o2s train`: what is trained, each from a recipe in a YAML file."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,10 @@ from o2s.options import SetOption, ThreadsOption
 from o2s.terminal import out, progress_bar, step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from o2s.train.region_run import RegionReport
+    from o2s.train.run_folder import Step
 
 RecipeOption = Annotated[str, typer.Option(help="A recipe's name or a YAML file.")]
 RunFolderOption = Annotated[Path, typer.Option("--out", help="A folder for everything it writes.")]
@@ -38,15 +40,12 @@ def regions(
     interrupted goes on where it was when the command is run again.
     """
     from o2s import config as configs
-    from o2s.loading import keep_freed_memory, set_threads
     from o2s.train.region_recipe import RegionRecipe
     from o2s.train.region_run import train_regions
 
-    set_threads(threads)
-    keep_freed_memory()
     recipe = configs.load(config, RegionRecipe, overrides or [])
-    with progress_bar() as progress:
-        report = train_regions(recipe, out_folder, lambda what: step(progress, what))
+    with _running(threads) as steps:
+        report = train_regions(recipe, out_folder, steps)
     _print(report, out_folder)
 
 
@@ -66,15 +65,12 @@ def detector(
     processors, `torchrun --nproc-per-node 2 -m o2s train detector ...` shares the work.
     """
     from o2s import config as configs
-    from o2s.loading import keep_freed_memory, set_threads
     from o2s.train.detector_recipe import DetectorRecipe
     from o2s.train.detector_run import train_detector
 
-    set_threads(threads)
-    keep_freed_memory()
     recipe = configs.load(config, DetectorRecipe, overrides or [])
-    with progress_bar() as progress:
-        scores = train_detector(recipe, out_folder, lambda what: step(progress, what))
+    with _running(threads) as steps:
+        scores = train_detector(recipe, out_folder, steps)
     _print_scores("val", scores)
     line = f"detector.safetensors is in {out_folder}"
     out.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -99,15 +95,12 @@ def scene_lm(
     the work.
     """
     from o2s import config as configs
-    from o2s.loading import keep_freed_memory, set_threads
     from o2s.train.scene_lm_recipe import InstructionRecipe
     from o2s.train.scene_lm_run import train_scene_lm
 
-    set_threads(threads)
-    keep_freed_memory()
     recipe = configs.load(config, InstructionRecipe, overrides or [])
-    with progress_bar() as progress:
-        scores = train_scene_lm(recipe, out_folder, lambda what: step(progress, what))
+    with _running(threads) as steps:
+        scores = train_scene_lm(recipe, out_folder, steps)
     _print_scores("val", scores)
     line = f"scene_lm.safetensors and model are in {out_folder}"
     out.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -129,18 +122,29 @@ def image_projection(
     Prints how often the name of an object's class is the nearest to an image of it, on val.
     """
     from o2s import config as configs
-    from o2s.loading import set_threads
     from o2s.train.image_projection import fit_image_projection
     from o2s.train.region_recipe import RegionRecipe
 
     if out_file.is_dir():
         raise InputError(f"--out {out_file}: is a folder; expected the name of a file")
-    set_threads(threads)
     recipe = configs.load(config, RegionRecipe, overrides or [])
-    with progress_bar() as progress:
-        scores = fit_image_projection(recipe, out_file, lambda what: step(progress, what))
+    with _running(threads) as steps:
+        scores = fit_image_projection(recipe, out_file, steps)
     images = int(scores.pop("images"))
     _print_scores(f"{images} images of val", scores)
+
+
+@contextmanager
+def _running(threads: int | None) -> "Iterator[Step]":
+    """What surrounds a training: its threads, its lines of progress, an end of all processes."""
+    from o2s.loading import keep_freed_memory, set_threads
+    from o2s.train.run_folder import leave_together
+
+    set_threads(threads)
+    keep_freed_memory()
+    with progress_bar() as progress:
+        yield lambda what: step(progress, what)
+    leave_together()
 
 
 def _print(report: "RegionReport", folder: Path) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from o2s.encoder import EncoderConfig, SceneEncoder
     from o2s.llm.answering import SceneAnswerer
-    from o2s.llm.modeling import SceneLMRecipe
+    from o2s.llm.configuration import SceneLMRecipe
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def load_encoder_config(source: ModelSource) -> "EncoderConfig":
 
 def _load_recipe(source: ModelSource) -> "SceneLMRecipe":
     from o2s import config
-    from o2s.llm.modeling import SceneLMRecipe
+    from o2s.llm.configuration import SceneLMRecipe
 
     return config.load(source.config, SceneLMRecipe, source.overrides)
 

@@ -8,8 +8,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from o2s.aggregator import AggregatorConfig
 from o2s.encoder import EncoderConfig
+from o2s.llm.configuration import SceneLMRecipe
 from o2s.llm.lora_moe import LoraMoeConfig
-from o2s.llm.modeling import SceneLMRecipe
 from o2s.point_bert import PointBertConfig
 from o2s.regions import RegionConfig
 from o2s.scene import Boxes, RegionFeatures, Scene

@@ -11,7 +11,7 @@ from fakes import small_encoder_config
 from o2s import config
 from o2s.encoder import EncoderConfig
 from o2s.errors import InputError
-from o2s.llm.modeling import SceneLMRecipe
+from o2s.llm.configuration import SceneLMRecipe
 from o2s.point_bert import PointBertConfig
 from o2s.train.detector_recipe import DetectorRecipe
 from o2s.train.region_recipe import RegionRecipe

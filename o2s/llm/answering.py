@@ -11,7 +11,8 @@ from transformers import BatchFeature
 
 from o2s.encoder import evaluating
 from o2s.errors import InputError
-from o2s.llm.modeling import SceneLM, SceneLMRecipe
+from o2s.llm.configuration import SceneLMRecipe
+from o2s.llm.modeling import SceneLM
 from o2s.llm.processing import SceneLMProcessor
 from o2s.llm.prompts import DESCRIBE_OBJECT, Task
 from o2s.scene import RegionFeatures, SceneTokens

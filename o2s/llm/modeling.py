@@ -12,9 +12,9 @@ import copy
 import inspect
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast, no_type_check
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,9 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     GenerationMixin,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 
@@ -33,63 +31,15 @@ from o2s import config as o2s_config
 from o2s.encoder import EncoderConfig, SceneEncoder, untrained_parts
 from o2s.errors import InputError
 from o2s.files import replacing
+from o2s.llm.configuration import SceneLMConfig, SceneLMRecipe
 from o2s.llm.language_model import load_language_model
 from o2s.llm.lora_moe import LoraMoeConfig, LoraMoeModel
 from o2s.llm.processing import SceneLMProcessor
 from o2s.llm.scene_tokens import OBJECT_INPUTS, REGION_INPUTS, ObjectTokens, Projector
-from o2s.llm.scene_tokens import SceneTokenKind as Kind
 from o2s.llm.trained_parts import load_trained_parts, still_untrained
 
 WEIGHTS_FILE = "model.safetensors"
 _OF_QUERIES = ("aggregator", "projector")
-
-
-@dataclass
-class SceneLMRecipe:
-    """What a new SceneLM is built from.
-
-    `dtype` is the language model's ("auto": as it is stored); what is ours stays in float32.
-    `scene_tokens` is what it reads of a scene: what Octavius' queries gather ("octavius"), a few
-    tokens for each object ("objects"), or both.
-    Without `lora_moe` the language model stays as it is. `weights` are what `o2s train scene-lm`
-    trained of such a model: "pretrained" for those that come with o2s, or a file.
-    """
-
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    language_model: str = "smollm2-135m"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    scene_tokens: Kind = "octavius"
-    lora_moe: LoraMoeConfig | None = None
-    weights: str | None = None
-    seed: int = 0
-
-
-@no_type_check  # its constructor takes more than the fields, and checks them itself
-class SceneLMConfig(PreTrainedConfig):
-    """What is stored of a SceneLM beside its weights.
-
-    `language_model` is the name or folder of the base model, which is not stored itself, and
-    `language_model_dtype` what to load it as; `encoder` and `lora_moe` the values of an
-    `EncoderConfig` and a `LoraMoeConfig`; `untrained` names the parts that still hold the random
-    numbers that they began with.
-    """
-
-    model_type = "o2s_scene_lm"
-    sub_configs = {"text_config": AutoConfig}  # noqa: RUF012 # pyright: ignore
-
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
-    language_model: str = ""
-    language_model_dtype: str = "float32"
-    encoder: dict[str, Any] | None = None
-    lora_moe: dict[str, Any] | None = None
-    scene_tokens: str = "octavius"
-    scene_token_id: int = 0
-    untrained: list[str] | None = None
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        if isinstance(self.text_config, dict):
-            self.text_config = AutoConfig.for_model(**self.text_config)
-        super().__post_init__(**kwargs)
 
 
 class SceneLM(PreTrainedModel, GenerationMixin):
@@ -113,11 +63,10 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         if config.scene_tokens != "objects":
             self.projector = Projector(encoder.width, width, std)
         if config.scene_tokens != "octavius":
-            shared = encoder.point_bert.config.embedding
-            self.object_tokens = ObjectTokens(encoder.width, shared, width, std)
+            self.object_tokens = ObjectTokens(encoder.width, width, std)
         base = cast(Any, language_model)
         base = base.get_base_model() if isinstance(language_model, PeftModel) else base
-        self._takes_positions = "position_ids" in inspect.signature(base.forward).parameters
+        self._taken = inspect.signature(base.forward).parameters
         self.generation_config = base.generation_config
 
     @classmethod
@@ -133,7 +82,9 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         encoder = SceneEncoder.build(recipe.encoder, trust_pickle=trust_pickle)
         kind = recipe.scene_tokens
         queries = 0 if kind == "objects" else recipe.encoder.aggregator.queries
-        processor = SceneLMProcessor(tokenizer, queries, objects=kind != "octavius")
+        processor = SceneLMProcessor(
+            tokenizer, queries, objects=kind != "octavius", least_score=recipe.least_score
+        )
         language_model.requires_grad_(False)
         untrained = untrained_parts(recipe.encoder, encoder.detector)
         if kind != "octavius":
@@ -171,14 +122,17 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         region_boxes: Float[Tensor, "B R 7"] | None = None,
         region_mask: Bool[Tensor, "B R"] | None = None,
         region_colors: Float[Tensor, "B R 9"] | None = None,
-        region_names: Int[Tensor, "B R L"] | None = None,
+        region_labels: Int[Tensor, "B R L"] | None = None,
         region_numbers: Int[Tensor, "B R"] | None = None,
+        region_near: Int[Tensor, "B R"] | None = None,
+        region_on: Int[Tensor, "B R"] | None = None,
         region_marks: Bool[Tensor, "B R"] | None = None,
         question_ids: Int[Tensor, "B S"] | None = None,
         question_mask: Tensor | None = None,
         routing_weights: Float[Tensor, "B E"] | None = None,
         labels: Int[Tensor, "B T"] | None = None,
         inputs_embeds: Float[Tensor, "B T D"] | None = None,
+        logits_to_keep: int | Int[Tensor, "P"] = 0,
         **kwargs: Any,
     ) -> Any:
         """The language model's output; with labels, the loss over the positions that count.
@@ -189,12 +143,14 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             position_ids: counted from the first real token if not given.
             region_features, region_boxes, region_mask: as `encoder.pad_regions` makes them, the
                 boxes with their scores.
-            region_colors, region_names, region_numbers, region_marks: for object tokens, as the
-                processor makes them; the names are token ids, -1 behind the last.
+            region_colors, region_labels, region_numbers, region_near, region_on, region_marks: for
+                object tokens, as the processor makes them; labels are token ids, -1 behind the
+                last.
             question_ids, question_mask: the question alone, for the gate.
             routing_weights: a route computed before, instead of the question.
             labels: -100 where nothing is to be learnt.
             inputs_embeds: embeddings made elsewhere, instead of input_ids and regions.
+            logits_to_keep: the places whose logits are wanted, or how many of the last; 0 for all.
             kwargs: goes to the language model.
         """
         if inputs_embeds is None:
@@ -206,17 +162,23 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             positions = (attention_mask.cumsum(dim=-1) - 1).clamp_min(0)
             position_ids = positions[:, -inputs_embeds.shape[1] :]
-        if self._takes_positions:
+        if "position_ids" in self._taken:
             kwargs["position_ids"] = position_ids
+        if "logits_to_keep" in self._taken:
+            kwargs["logits_to_keep"] = logits_to_keep
         if isinstance(self.language_model, PeftModel):
             kwargs |= {
                 "question_ids": None if routing_weights is not None else question_ids,
                 "question_mask": question_mask,
                 "routing_weights": routing_weights,
             }
-        return self.language_model(
+        found = self.language_model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
         )
+        if "logits_to_keep" not in self._taken:  # some models make them all
+            kept = logits_to_keep
+            found.logits = found.logits[:, slice(-kept, None) if isinstance(kept, int) else kept]
+        return found
 
     def read_scene(
         self, regions: Mapping[str, Tensor]
@@ -234,33 +196,41 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             tokens.append(self.projector(gathered))
             masks.append(mask.new_ones(tokens[0].shape[:2]))
         if self.object_tokens is not None:
-            colors, names, numbers, marks = (regions[name] for name in OBJECT_INPUTS)
-            shared = self.encoder.point_bert.to_shared(features)
-            real = names >= 0
-            words = self.get_input_embeddings()(names.clamp_min(0)).float() * real[..., None]
-            words = words.sum(dim=2) / real.sum(dim=2, keepdim=True).clamp_min(1)
-            found = self.object_tokens(features, shared, boxes, colors, words, numbers, marks)
+            colors, ids, *others = (regions[name] for name in OBJECT_INPUTS)
+            real = ids >= 0
+            labels = self.get_input_embeddings()(ids.clamp_min(0)).float() * real[..., None]
+            labels = labels.sum(dim=2) / real.sum(dim=2, keepdim=True).clamp_min(1)
+            found = self.object_tokens(features, boxes, colors, labels, *others)
             tokens.append(found.flatten(1, 2))
             masks.append(mask.repeat_interleave(found.shape[2], dim=1))
         return torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As transformers' `generate`; the question is gated once, before the first token."""
-        question_ids = kwargs.pop("question_ids", None)
-        question_mask = kwargs.pop("question_mask", None)
-        if question_ids is not None and kwargs.get("routing_weights") is None:
-            kwargs["routing_weights"] = self.route(question_ids, question_mask)
+        question = {n: kwargs.pop(n, None) for n in ("question_ids", "question_mask")}
+        if question["question_ids"] is not None and kwargs.get("routing_weights") is None:
+            route = self.route(**question)
+            kwargs |= question if route is None else {"routing_weights": route}
         return cast(Any, super()).generate(*args, **kwargs)
 
     def route(
         self, question_ids: Int[Tensor, "B S"], question_mask: Tensor | None = None
     ) -> Float[Tensor, "B E"] | None:
-        """One weight an expert for each question; None without experts."""
+        """One weight an expert for each question; None without experts, or where not the question
+        alone chooses them for the whole model."""
         if not isinstance(self.language_model, PeftModel):
             return None
         tuner = cast(LoraMoeModel, self.language_model.base_model)
         config = cast(LoraMoeConfig, self.language_model.active_peft_config)
+        if tuner.active_adapters[0] not in tuner.lora_moe_gate:
+            return None
         return tuner.route(question_ids, question_mask).dense(config.num_experts)
+
+    def balance_loss(self) -> Tensor | None:
+        """What keeps experts in even use, of the latest call in training, if it is wanted."""
+        if not isinstance(self.language_model, PeftModel):
+            return None
+        return cast(LoraMoeModel, self.language_model.base_model).balance_loss()
 
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, *args: Any, is_first_iteration: bool = False, **kwargs: Any
@@ -411,7 +381,3 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], folder: Path, *, str
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{folder / WEIGHTS_FILE}: does not fit the model ({reason})") from error
-
-
-# So that the processor of a saved SceneLM finds its tokenizer.
-AutoConfig.register(SceneLMConfig.model_type, SceneLMConfig)

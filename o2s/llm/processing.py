@@ -11,6 +11,7 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from o2s.encoder import pad_regions
 from o2s.llm.prompts import PLAIN_TEMPLATE, SCENE_PLACEHOLDER, Task, conversation
+from o2s.llm.relations import relations
 from o2s.llm.scene_tokens import NUMBERS, TOKENS_A_REGION
 from o2s.scene import RegionFeatures
 
@@ -19,19 +20,23 @@ _SLOT = "[[question]]"  # where the question goes once the chat template has fra
 
 
 def arrange(
-    looks: Sequence[RegionFeatures], marked: Sequence[int | None] | None, *, sort: bool
+    looks: Sequence[RegionFeatures],
+    marked: Sequence[int | None] | None,
+    *,
+    sort: bool,
+    least_score: float = 0.0,
 ) -> tuple[list[RegionFeatures], list[int | None]]:
     """The regions as the language model reads them, and where the marked one is then.
 
-    With `sort` by name, those of a name by score, so that things to be counted stand together, and
-    the marked one last. Without, the marked one alone.
+    With `sort` by label, those of a label by score, so that things to be counted stand together,
+    and the marked one last. Without, the marked one alone. Others below `least_score` are left out.
     """
     found: list[RegionFeatures] = []
     places: list[int | None] = []
     for look, mark in zip(looks, marked or [None] * len(looks), strict=True):
-        order = list(range(len(look.boxes)))
+        scores = look.boxes.scores.tolist()
+        order = [r for r, score in enumerate(scores) if score >= least_score or r == mark]
         if sort:
-            scores = look.boxes.scores.tolist()
             order.sort(key=lambda r: (r == mark, look.boxes.labels[r], -scores[r]))
         elif mark is not None:
             order = [mark]
@@ -44,9 +49,9 @@ class SceneLMProcessor(ProcessorMixin):
     """Makes prompts and labels, for training and inference alike.
 
     One placeholder in the prompt becomes as many copies as the scene has tokens: `num_queries`, and
-    with `objects` three for each region. The question is tokenised once more by itself for the
-    gate: without system text, scene tokens, answer and padding, so that training and inference
-    route alike.
+    with `objects` six for each region of those that reach `least_score`. The question is tokenised
+    once more by itself for the gate: without system text, scene tokens, answer and padding, so that
+    training and inference route alike.
     """
 
     attributes = ["tokenizer"]  # noqa: RUF012 (transformers reads it off the class)
@@ -58,6 +63,7 @@ class SceneLMProcessor(ProcessorMixin):
         tokenizer: PreTrainedTokenizerBase,
         num_queries: int = 16,
         objects: bool = False,
+        least_score: float = 0.0,
         **kwargs: Any,
     ) -> None:
         tokenizer.add_special_tokens({"additional_special_tokens": [SCENE_PLACEHOLDER]})
@@ -65,6 +71,7 @@ class SceneLMProcessor(ProcessorMixin):
             tokenizer.pad_token = tokenizer.eos_token
         self.num_queries = num_queries
         self.objects = objects
+        self.least_score = least_score
         self.scene_token_id = cast(int, tokenizer.convert_tokens_to_ids(SCENE_PLACEHOLDER))
         super().__init__(tokenizer, **kwargs)
 
@@ -95,7 +102,8 @@ class SceneLMProcessor(ProcessorMixin):
             input_ids, attention_mask [B, T] (padded on the left for generation, on the right for
             training), question_ids, question_mask [B, S]; with scenes region_features [B, R, F],
             region_boxes [B, R, 7] (centre, size, score), region_mask [B, R]; with `objects` also
-            region_colors [B, R, 9], region_names [B, R, L], region_numbers and region_marks [B, R];
+            region_colors [B, R, 9], region_labels [B, R, L], region_numbers, region_near, region_on
+            and region_marks [B, R];
             and, with answers, labels [B, T].
 
         Raises:
@@ -111,7 +119,7 @@ class SceneLMProcessor(ProcessorMixin):
         if answers is not None:
             said = [[a] if isinstance(a, str) else list(a) for a in answers]
         if looks is not None:
-            looks, marked = arrange(looks, marked, sort=self.objects)
+            looks, marked = arrange(looks, marked, sort=self.objects, least_score=self.least_score)
         rows: list[list[int]] = []
         labels: list[list[int]] = []
         for i, asked in enumerate(turns):
@@ -209,23 +217,32 @@ class SceneLMProcessor(ProcessorMixin):
             else look.colors
             for look in looks
         ]
-        names = [[self._encode(" " + label) for label in look.boxes.labels] for look in looks]
-        longest = max([1, *(len(ids) for row in names for ids in row)])
+        labels = [[self._encode(" " + label) for label in look.boxes.labels] for look in looks]
+        longest = max([1, *(len(ids) for row in labels for ids in row)])
         filled = torch.full((*mask.shape, longest), -1)
         numbers = torch.zeros(mask.shape, dtype=torch.long)
-        for i, row in enumerate(names):
+        near, on = torch.full(mask.shape, -1), torch.full(mask.shape, -1)
+        for i, (row, look) in enumerate(zip(labels, looks, strict=True)):
             seen: Counter[str] = Counter()
             for r, ids in enumerate(row):
                 filled[i, r, : len(ids)] = torch.tensor(ids)
-                label = looks[i].boxes.labels[r]
+                label = look.boxes.labels[r]
                 numbers[i, r] = min(seen[label], NUMBERS - 1)
                 seen[label] += 1
+            for places, found in zip((near, on), relations(look.boxes), strict=True):
+                places[i, : len(row)] = torch.tensor([-1 if p is None else p for p in found])
         marks = torch.zeros_like(mask)
         for i, place in enumerate(marked):
             if place is not None:
                 marks[i, place] = True
-        data |= {"region_colors": pad(colors, batch_first=True), "region_names": filled}
-        return data | {"region_numbers": numbers, "region_marks": marks}
+        return data | {
+            "region_colors": pad(colors, batch_first=True),
+            "region_labels": filled,
+            "region_numbers": numbers,
+            "region_near": near,
+            "region_on": on,
+            "region_marks": marks,
+        }
 
     def _frame(self, messages: list[dict[str, str]]) -> str:
         tokenizer = cast(Any, self.tokenizer)

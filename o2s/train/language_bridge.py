@@ -1,54 +1,64 @@
 """Begin the bridge in language: object tokens that read as words before any training.
 
-Region features lie in a space that is shared with texts. So a linear map from there to the language
-model's own input embeddings can be fitted on texts alone, by ridge regression over the words that
-the language model knows, and used on regions.
+Name and colour of a region are soft words: means of the language model's own word embeddings,
+weighted by a small classifier. The classifiers are fitted to what the records say of objects that
+were detected, in seconds, before the language model is trained.
 
-    phrases -> text tower [M, E], mean of the language model's embeddings [M, D] -> W [E, D]
+    feature [F], label [D] -> which of the names   -> mean of the names' embeddings [D]
+    colours [9]            -> which of the colours -> mean of the colours' embeddings [D]
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from o2s.datasets.color_names import NAMES as COLORS
-from o2s.datasets.color_names import name_of
+from o2s.datasets.color_names import NAMES as COLOR_NAMES
 from o2s.datasets.room_question_kinds import NUMBERS
-from o2s.llm.scene_tokens import ObjectTokens
+from o2s.llm.scene_tokens import NAMES, ObjectTokens
 
-SHRINKAGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-HELD_OUT = 10  # every so many-th phrase chooses the shrinkage
+KINDS = ("one", "detected", "named", "colored", "near", "on")  # what each token of a region says
+NOTHING = ("nothing", "floor")  # what is near and beneath where no object is
+NEVER = -30.0  # the logit of a name that there is not
+_COLORED = re.compile(rf"\b({'|'.join(COLOR_NAMES)}) (?=[a-z])")
+
+
+@dataclass(frozen=True)
+class SeenObject:
+    """A detected region, and what the records say of the object that it is."""
+
+    feature: Float[Tensor, "F"]
+    colors: Float[Tensor, "9"] | None
+    label: str
+    name: str
+    color: str | None
 
 
 @dataclass(frozen=True)
 class BridgeReport:
-    """How well the map fits: `explained` is the share of the variance of held-out phrases' language
-    embeddings, `shrinkage` the ridge that was best there."""
+    """How many words a region can begin as, and the share of held-out objects that begin as their
+    own name and colour."""
 
-    phrases: int
-    shrinkage: float
-    explained: float
+    names: int
+    named: float
+    colored: float | None
 
 
-def phrases(tokenizer: Any, names: Sequence[str], most: int = 10_000) -> list[str]:
-    """Words that are one token, in the order of the vocabulary, and names with colours."""
-    words = dict.fromkeys(names)
-    words |= dict.fromkeys(f"{color} {name}" for name in names for color in COLORS)
-    words |= dict.fromkeys(COLORS)
-    for token in range(len(tokenizer)):
-        if len(words) >= most:
-            break
-        text = tokenizer.decode([token])
-        word = text.strip()
-        if text == f" {word}" and len(word) > 2 and word.isascii() and word.islower():
-            words[word] = None
-    return list(words)
+def color_of(name: str, texts: Sequence[str]) -> str | None:
+    """The colour that descriptions give a thing ("the brown chair"); None if none, or several."""
+    found = {
+        said[1]
+        for text in texts
+        for said in _COLORED.finditer(text.lower())
+        if text.lower()[said.end() :].startswith(name.lower())
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def word_embeddings(
@@ -64,76 +74,96 @@ def word_embeddings(
     return torch.stack(found).float()
 
 
-def ridge(
-    inputs: Float[Tensor, "M E"], targets: Float[Tensor, "M D"], shrinkage: float
-) -> Float[Tensor, "E D"]:
-    """argmin |X W - Y|² + shrinkage |W|², in closed form."""
-    identity = torch.eye(inputs.shape[1])
-    return torch.linalg.solve(inputs.T @ inputs + shrinkage * identity, inputs.T @ targets)
-
-
 @torch.no_grad()
 def begin_in_language(
     tokens: ObjectTokens,
     tokenizer: Any,
     embedding: nn.Module,
-    embed_texts: Callable[[Sequence[str]], Float[Tensor, "M E"]],
-    names: Sequence[str],
-    regions: Float[Tensor, "R E"],
+    train: Sequence[SeenObject],
+    held_out: Sequence[SeenObject],
 ) -> BridgeReport:
     """Set what makes object tokens so that they read as words.
 
     Args:
         tokens: of a new model.
         tokenizer, embedding: of the language model.
-        embed_texts: the text tower that the region encoder is aligned to.
-        names: of classes of things.
-        regions: some regions' embeddings in the shared space. Contrastive training leaves regions
-            and texts apart; their mean and spread bring the ones to the others.
+        train: what the classifiers are fitted to.
+        held_out: what they are measured on.
     """
-    known = phrases(tokenizer, names)
-    inputs, targets = embed_texts(known), word_embeddings(known, tokenizer, embedding)
-    x_mean, y_mean = inputs.mean(0), targets.mean(0)
-    x, y = inputs - x_mean, targets - y_mean
-    held = torch.arange(len(known)) % HELD_OUT == 0
 
-    def explained(shrinkage: float) -> float:
-        error = y[held] - x[held] @ ridge(x[~held], y[~held], shrinkage)
-        return float(1 - error.square().sum() / y[held].square().sum())
+    def words(texts: Sequence[str]) -> Float[Tensor, "M D"]:
+        return word_embeddings(texts, tokenizer, embedding)
 
-    best = max(SHRINKAGES, key=explained)
-    mapped = ridge(x, y, best)
-    things = inputs[: len(names)]
-    gain = float(things.std(0).norm() / regions.std(0).norm().clamp_min(1e-6))
-    tokens.look.weight.copy_((gain * mapped).T)
-    tokens.look.bias.copy_(y_mean + (things.mean(0) - x_mean - gain * regions.mean(0)) @ mapped)
-    words = word_embeddings(NUMBERS[1:], tokenizer, embedding)
+    names = [name for name, _ in Counter(o.name for o in train).most_common(NAMES)]
+    labels = sorted({o.label for o in (*train, *held_out)})
+    embedded = dict(zip(labels, words(labels), strict=True)) if labels else {}
+    numbers = words(NUMBERS[1:])
     tokens.numbers.weight.copy_(
-        words[torch.arange(len(tokens.numbers.weight)).clamp_max(len(words) - 1)]
+        numbers[torch.arange(len(tokens.numbers.weight)).clamp_max(len(numbers) - 1)]
     )
-    names_of_colors = word_embeddings(COLORS, tokenizer, embedding)
-    _fit_colors(tokens.color, names_of_colors - names_of_colors.mean(0))
-    return BridgeReport(len(known), best, explained(best))
+    # The kind of a token only tinges it: its own word must be heard.
+    tokens.kind.copy_(0.3 * words(KINDS))
+    tokens.nothing.copy_(words(NOTHING))
+    tokens.color.words.copy_(words(COLOR_NAMES))
+
+    def known(objects: Sequence[SeenObject]) -> Float[Tensor, "M X"]:
+        features = tokens.known(torch.stack([o.feature for o in objects]))
+        labels = torch.stack([embedded[o.label] for o in objects])
+        return torch.cat([features, labels / tokens.scale], dim=1)
+
+    right: list[float | None] = [0.0, None]
+    if names:
+        tokens.name.words[: len(names)] = words(names)
+        head = cast(nn.Linear, tokens.name.head)
+        head.bias[len(names) :] = NEVER
+        chosen = [o for o in train if o.name in names]
+        targets = _numbers(names, [o.name for o in chosen])
+        tokens.train()
+        _fit(head, targets, lambda rows: known([chosen[row] for row in rows.tolist()]))
+        tokens.eval()
+        if held_out:
+            found = head(known(held_out)).argmax(dim=1).tolist()
+            expected = [names.index(o.name) if o.name in names else -1 for o in held_out]
+            right[0] = _share(found, expected)
+    fitted, measured = (
+        [(2 * o.colors - 1, o.color) for o in objects if o.colors is not None and o.color]
+        for objects in (train, held_out)
+    )
+    if fitted:
+        shown, said = zip(*fitted, strict=True)
+        colors = torch.stack(shown)
+        _fit(tokens.color.head, _numbers(COLOR_NAMES, said), lambda rows: colors[rows])
+    if fitted and measured:
+        shown, said = zip(*measured, strict=True)
+        found = tokens.color.head(torch.stack(shown)).argmax(dim=1).tolist()
+        right[1] = _share(found, _numbers(COLOR_NAMES, said).tolist())
+    return BridgeReport(len(names), right[0] or 0.0, right[1])
+
+
+def _numbers(words: Sequence[str], said: Sequence[str]) -> Int[Tensor, "M"]:
+    return torch.tensor([words.index(word) for word in said])
+
+
+def _share(found: Sequence[int], expected: Sequence[int]) -> float:
+    return sum(a == b for a, b in zip(found, expected, strict=True)) / len(expected)
 
 
 @torch.enable_grad()
-def _fit_colors(network: nn.Module, words: Float[Tensor, "12 D"], steps: int = 600) -> None:
-    """Have the colours of a region say the name of their median, by made-up examples, of which
-    each name has as many."""
+def _fit(
+    network: nn.Module,
+    targets: Int[Tensor, "M"],
+    inputs: Callable[[Int[Tensor, "N"]], Float[Tensor, "N X"]],
+    steps: int = 2000,
+) -> None:
+    """A classifier, by examples that are drawn at random."""
     generator = torch.Generator().manual_seed(0)
-    medians = torch.rand(8192, 3, generator=generator) ** 1.5
-    drawn = (255 * medians).numpy().astype(np.uint8)
-    names = torch.tensor([COLORS.index(name_of(color)) for color in drawn])
-    spread = 0.3 * torch.rand(len(medians), 1, 2, generator=generator)
-    low, high = medians - spread[..., 0], medians + spread[..., 1]
-    inputs = torch.stack([low, medians, high], dim=2).clamp(0, 1).flatten(1)
-    rarity = 1 / torch.bincount(names, minlength=len(COLORS)).clamp_min(1)
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, steps)
     for _ in range(steps):
-        rows = torch.multinomial(rarity[names], 256, generator=generator)
-        loss = F.mse_loss(network(inputs[rows]), words[names[rows]]) / words.var()
+        rows = torch.randint(len(targets), (256,), generator=generator)
         optimizer.zero_grad()
-        cast(Tensor, loss).backward()
+        cast(Tensor, F.cross_entropy(network(inputs(rows)), targets[rows])).backward()
         optimizer.step()
+        schedule.step()
     for parameter in network.parameters():
         parameter.grad = None

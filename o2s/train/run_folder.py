@@ -1,5 +1,6 @@
 """What every training run does with its folder and its progress."""
 
+import gc
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -45,6 +47,18 @@ def train_with_progress(trainer: Trainer, step: Step) -> None:
     with step("training") as update:
         trainer.add_callback(_Progress(update))
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(trainer.args.output_dir)))
+
+
+def leave_together() -> None:
+    """At the end of a command, of several processes each waits for all before they part.
+
+    One that ends while another still speaks to it is aborted by gloo's threads. These are ended
+    here, which takes that nothing holds on to the group any more.
+    """
+    if dist.is_initialized():
+        dist.barrier()
+        gc.collect()
+        dist.destroy_process_group()
 
 
 def run_arguments(

@@ -82,16 +82,19 @@ class InstructionTrainer(ScoredTrainer):
     ) -> Any:
         """The mean over all tokens of answers of the step, of all processes."""
         given = {k: v for k, v in inputs.items() if k not in ("labels", "kinds")}
-        losses, counted = token_losses(model(**given).logits, inputs["labels"])
+        places, wanted = answers_in(inputs["labels"])
+        losses, counted = token_losses(model(**given, logits_to_keep=places).logits, wanted)
         rows = counted.nonzero()[:, 0].tolist()
         for row, value in zip(rows, losses.tolist(), strict=True):
             sums = self._losses[inputs["kinds"][row]]
             sums[0] += value
             sums[1] += 1
+        balance = self.accelerator.unwrap_model(model).balance_loss()
+        more = 0.0 if balance is None else balance
         if num_items_in_batch is None:
-            return losses.mean()
+            return losses.mean() + more
         # Gradients are averaged over processes, and each counts the tokens of all.
-        return losses.sum() / num_items_in_batch * self.args.world_size
+        return losses.sum() / num_items_in_batch * self.args.world_size + more
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Trainer's, with the loss of each task (of this process) since the last time."""
@@ -117,9 +120,10 @@ class InstructionTrainer(ScoredTrainer):
                 examples: list[Any] = [records[i] for i in rows[start : start + size]]
                 inputs: Any = self._prepare_inputs(self.data_collator(examples))
                 kinds, labels = inputs.pop("kinds"), inputs.pop("labels")
-                logits = model(**inputs).logits
-                losses, counted = token_losses(logits, labels)
-                right = logits[:, :-1].argmax(dim=-1) == labels[:, 1:]
+                places, wanted = answers_in(labels)
+                logits = model(**inputs, logits_to_keep=places).logits
+                losses, counted = token_losses(logits, wanted)
+                right = logits.argmax(dim=-1) == wanted
                 spread = torch.zeros(counted.shape).masked_scatter(counted.cpu(), losses.cpu())
                 means = spread.sum(dim=1) / counted.sum(dim=1).cpu()
                 exact = (right | ~counted).all(dim=1).tolist()
@@ -146,14 +150,21 @@ def summarise(found: list[tuple[str, float, bool]]) -> dict[str, float]:
     return scores | {f"loss_{kind}": value for kind, value in losses.items()}
 
 
-def token_losses(
-    logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"]
-) -> tuple[Float[Tensor, "N"], Bool[Tensor, "B T_1"]]:
-    """The cross entropy of each token that counts, and which tokens those are (of T - 1: each is
-    predicted from the one before). What does not count costs nothing and scales nothing."""
+def answers_in(labels: Int[Tensor, "B T"]) -> tuple[Int[Tensor, "P"], Int[Tensor, "B P"]]:
+    """The places whose logits say a token that counts in any row, and the labels of these tokens:
+    each token is predicted from the one before. Elsewhere no logits are needed."""
     wanted = labels[:, 1:]
+    places = (wanted != IGNORED).any(dim=0).nonzero()[:, 0]
+    return places, wanted[:, places]
+
+
+def token_losses(
+    logits: Float[Tensor, "B P V"], wanted: Int[Tensor, "B P"]
+) -> tuple[Float[Tensor, "N"], Bool[Tensor, "B P"]]:
+    """The cross entropy of each token that counts, and which tokens those are. What does not count
+    costs nothing and scales nothing."""
     counted = wanted != IGNORED
-    chosen = logits[:, :-1][counted].float()
+    chosen = logits[counted].float()
     return F.cross_entropy(chosen, wanted[counted], reduction="none"), counted
 
 

@@ -5,6 +5,7 @@ scans of `o2s encode`                      -> regions, changed a little at each 
                                            -> SceneLMProcessor -> a batch
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from o2s.llm.processing import SceneLMProcessor
 from o2s.llm.prompts import Task
 from o2s.ops.boxes import box_iou
 from o2s.scene import Boxes, RegionFeatures
+from o2s.train.language_bridge import SeenObject, color_of
 
 # How each task of Scan2Inst is put to the model.
 PROMPTED: Mapping[str, Task] = {
@@ -178,6 +180,29 @@ def usable(records: Records, scans: Mapping[str, EncodedScan]) -> Records:
         if kind in PROMPTED and (kind not in REFERRING or match(scans[scene], box) is not None)
     ]
     return records.select(kept)
+
+
+def seen_objects(records: Records, scans: Mapping[str, EncodedScan]) -> list[SeenObject]:
+    """The objects that records refer to, where they were detected, with what is said of them."""
+    texts: dict[tuple[str, str], list[str]] = defaultdict(list)
+    about: dict[tuple[str, str], tuple[str, list[float]]] = {}
+    columns = ("task_type", "scene_id", "object_id", "object_name", "box", "answers")
+    for kind, scene, identity, name, box, answers in zip(
+        *(records[column] for column in columns), strict=True
+    ):
+        if kind in REFERRING:
+            about[scene, identity] = (" ".join(name.split("_")), box)
+            texts[scene, identity] += answers
+    found: list[SeenObject] = []
+    for key, (name, box) in about.items():
+        look = scans[key[0]].look
+        place = match(scans[key[0]], box)
+        if place is not None:
+            colors = None if look.colors is None else look.colors[place]
+            color = color_of(name, texts[key])
+            label = look.boxes.labels[place]
+            found.append(SeenObject(look.features[place], colors, label, name, color))
+    return found
 
 
 def open_records(folder: Path) -> Records:

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from o2s.llm.modeling import SceneLMRecipe
-from o2s.towers import TowersConfig
+from o2s.llm.configuration import SceneLMRecipe
 from o2s.train.scene_lm_data import PROMPTED, LookAugmentation
 
 
@@ -16,7 +15,6 @@ class InstructionData:
         encoded: the folder of `o2s encode`, with the scans of both.
         weights: how often records of each task are drawn.
         val_records: how many records of val an evaluation takes.
-        cache: a folder for embeddings of the text tower.
     """
 
     instructions: str = "instructions"
@@ -31,7 +29,6 @@ class InstructionData:
         }
     )
     val_records: int = 300
-    cache: str = "cache"
 
     def __post_init__(self) -> None:
         unknown = sorted(self.weights.keys() - PROMPTED.keys())
@@ -91,7 +88,6 @@ class InstructionRecipe:
         model: what is trained; its `weights`, if given, are gone on from.
         data: what it learns from.
         begin_in_language: whether new object tokens begin as words (`train.language_bridge`).
-        towers: the text tower that the region encoder is aligned to, for this.
         augment: how the regions are changed at each draw.
         optimisation: how.
     """
@@ -99,6 +95,5 @@ class InstructionRecipe:
     model: SceneLMRecipe = field(default_factory=SceneLMRecipe)
     data: InstructionData = field(default_factory=InstructionData)
     begin_in_language: bool = True
-    towers: TowersConfig = field(default_factory=TowersConfig)
     augment: LookAugmentation = field(default_factory=LookAugmentation)
     optimisation: SceneLMOptimisation = field(default_factory=SceneLMOptimisation)

@@ -10,13 +10,12 @@ from typing import Any, cast
 import torch
 
 from o2s import config as configs
-from o2s.errors import InputError
 from o2s.files import alone_in, clear_leftovers, write_json
 from o2s.llm.answering import SceneAnswerer
 from o2s.llm.modeling import SceneLM
+from o2s.llm.scene_tokens import ObjectTokens
 from o2s.llm.trained_parts import still_untrained, write_trained_parts
-from o2s.towers import cached_embeddings, text_tower
-from o2s.train.language_bridge import BridgeReport, begin_in_language
+from o2s.train.language_bridge import SeenObject, begin_in_language
 from o2s.train.run_folder import Step, settle_recipe, train_with_progress
 from o2s.train.scene_lm import InstructionTrainer, training_arguments
 from o2s.train.scene_lm_data import (
@@ -24,6 +23,7 @@ from o2s.train.scene_lm_data import (
     mix_tasks,
     open_records,
     read_scans,
+    seen_objects,
     usable,
 )
 from o2s.train.scene_lm_recipe import InstructionRecipe
@@ -62,12 +62,22 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
             model, processor = SceneLM.build(recipe.model)
         length = settings.steps * settings.batch_size * settings.accumulate * args.world_size
         with step("reading instructions"):
-            train, val = (_read(recipe, split, length) for split in ("train", "val"))
+            (train, seen), (val, held_out) = (
+                _read(recipe, split, length) for split in ("train", "val")
+            )
         facts: dict[str, Any] = {}
-        if recipe.model.weights is None and recipe.begin_in_language:
-            report = _begin_in_language(recipe, model, processor, train, step)
-            if report is not None:
-                facts["bridge"] = asdict(report)
+        if _begins(recipe):
+            embedding = cast(Any, model).get_input_embeddings()
+            with step("beginning in language"):
+                report = begin_in_language(
+                    cast(ObjectTokens, model.object_tokens),
+                    processor.tokenizer,
+                    embedding,
+                    seen,
+                    held_out,
+                )
+            facts["bridge"] = asdict(report)
+            logger.info("the bridge begins with %s", report)
         rate = settings.object_tokens_rate
         trainer = InstructionTrainer(model, processor, train, val, args, rate)
         train_with_progress(trainer, step)
@@ -82,51 +92,24 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
     return scores
 
 
-def _read(recipe: InstructionRecipe, split: str, length: int) -> Instructions:
+def _read(
+    recipe: InstructionRecipe, split: str, length: int
+) -> tuple[Instructions, list[SeenObject]]:
+    """The records of a split, and what they say of its objects if the bridge begins with that."""
     data, seed = recipe.data, recipe.optimisation.seed
     records = open_records(Path(data.instructions) / split)
     scans = read_scans(Path(data.encoded), sorted(set(records["scene_id"])))
     records = usable(records, scans)
+    seen = seen_objects(records, scans) if _begins(recipe) else []
     if split == "train":
         records = mix_tasks(records, data.weights, length, seed)
-        return Instructions(records, scans, augment=recipe.augment, seed=seed)
+        return Instructions(records, scans, augment=recipe.augment, seed=seed), seen
     kinds = {k: w for k, w in data.weights.items() if k != "conversation"} or data.weights
     even = dict.fromkeys(kinds, 1.0)
-    return Instructions(mix_tasks(records, even, data.val_records, seed), scans)
+    return Instructions(mix_tasks(records, even, data.val_records, seed), scans), seen
 
 
-def _begin_in_language(
-    recipe: InstructionRecipe,
-    model: SceneLM,
-    processor: Any,
-    train: Instructions,
-    step: Step,
-) -> BridgeReport | None:
-    if model.object_tokens is None:
-        return None
-    tower = text_tower(recipe.towers)
-    width = model.encoder.point_bert.config.embedding
-    if tower.width != width:
-        raise InputError(
-            f"towers: the text tower is {tower.width} wide and the region encoder's embedding "
-            f"{width}; give its own tower, or set begin_in_language to false"
-        )
-    names = {label for scan in train.scans.values() for label in scan.look.boxes.labels}
-    regions = torch.cat([scan.look.features for scan in train.scans.values()])
-    cache = Path(recipe.data.cache)
-    with step("beginning in language") as update:
-        report = begin_in_language(
-            model.object_tokens,
-            processor.tokenizer,
-            cast(Any, model).get_input_embeddings(),
-            lambda texts: cached_embeddings(texts, str, tower, tower.name, cache, progress=update),
-            sorted(names),
-            model.encoder.point_bert.to_shared(regions),
-        )
-    logger.info(
-        "%d phrases, shrinkage %g, explained %.2f",
-        report.phrases,
-        report.shrinkage,
-        report.explained,
-    )
-    return report
+def _begins(recipe: InstructionRecipe) -> bool:
+    """Whether there are new object tokens that shall begin as words."""
+    model = recipe.model
+    return recipe.begin_in_language and model.weights is None and model.scene_tokens != "octavius"

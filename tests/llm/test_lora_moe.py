@@ -6,36 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from adapted import IDS, MASK, QUESTIONS, adapted, base_model, logits
+from peft import LoraConfig, get_peft_model
+from torch import nn
 
 from o2s.llm.lora_moe import LoraMoeConfig, LoraMoeLinear, Route
-from o2s.llm.lora_moe.gate import InstanceGate, RouteState
-
-IDS = torch.arange(10, 22).reshape(2, 6)
-QUESTIONS = torch.tensor([[40, 41, 42, 0, 0], [50, 51, 52, 53, 54]])
-MASK = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
-
-
-def base_model(folder: str) -> nn.Module:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-
-
-def adapted(folder: str, **options: object) -> PeftModel:
-    """A model whose experts all have something to say."""
-    config = LoraMoeConfig(**{"r": 2, "lora_alpha": 6.0, **options})
-    model = get_peft_model(base_model(folder), config)
-    generator = torch.Generator().manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "lora_moe_B" in name:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
-    return model.eval()
-
-
-def logits(model: nn.Module, ids: Tensor = IDS, **options: object) -> Tensor:
-    with torch.no_grad():
-        return model(input_ids=ids, **options).logits
+from o2s.llm.lora_moe.gate import Gate, RouteState, mean_of_question
 
 
 def test_a_new_adapter_leaves_the_base_model(language_model: str) -> None:
@@ -111,11 +87,11 @@ def test_a_batch_equals_its_members(language_model: str) -> None:
 
 def test_the_gate_computes_in_float32_under_autocast() -> None:
     torch.manual_seed(0)
-    gate = InstanceGate(64, num_experts=8, top_k=2)
-    embeddings, mask = torch.randn(200, 5, 64), torch.ones(200, 5, dtype=torch.bool)
-    expected = gate(embeddings, mask)
+    gate = Gate(64, LoraMoeConfig(num_experts=8))
+    questions = torch.randn(200, 64)
+    expected = gate(questions)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = gate(embeddings, mask)
+        got = gate(questions)
     assert torch.equal(got.experts, expected.experts)
     assert torch.equal(got.weights, expected.weights)
 
@@ -128,9 +104,9 @@ def test_no_route_outlives_its_call(language_model: str) -> None:
 
 
 def test_gate_weights_sum_to_one_over_the_best_k() -> None:
-    gate = InstanceGate(8, num_experts=5, top_k=3)
+    gate = Gate(8, LoraMoeConfig(num_experts=5, top_k=3))
     embeddings = torch.randn(4, 6, 8)
-    route = gate(embeddings, torch.ones(4, 6, dtype=torch.bool))
+    route = gate(mean_of_question(embeddings, torch.ones(4, 6, dtype=torch.bool)))
     full = (embeddings.mean(dim=1) @ gate.weight.T).softmax(dim=-1)
     dense = route.dense(5)
     torch.testing.assert_close(dense.sum(dim=1), torch.ones(4))

@@ -163,12 +163,22 @@ def test_objects_stand_by_name_and_are_numbered() -> None:
     look = named_look("table", "chair", "lamp", "chair")
     batch = processor(QUESTIONS[:1], [look])
     decode = processor.tokenizer.decode
-    names = [decode(ids[ids >= 0]).strip() for ids in batch["region_names"][0]]
+    names = [decode(ids[ids >= 0]).strip() for ids in batch["region_labels"][0]]
     assert names == ["chair", "chair", "lamp", "table"]
     assert batch["region_numbers"][0].tolist() == [0, 1, 0, 0]
     assert torch.equal(batch["region_features"][0], look.features[torch.tensor([1, 3, 2, 0])])
-    assert int((batch["input_ids"] == processor.scene_token_id).sum()) == 3 * 4
+    assert int((batch["input_ids"] == processor.scene_token_id).sum()) == 6 * 4
     assert not batch["region_marks"].any()
+
+
+def test_what_scores_too_low_is_left_out_unless_it_is_marked() -> None:
+    processor = SceneLMProcessor(byte_tokenizer(), num_queries=0, objects=True, least_score=0.5)
+    look = named_look("table", "chair", "lamp")
+    look = replace(look, boxes=replace(look.boxes, scores=torch.tensor([0.9, 0.5, 0.4])))
+    assert processor(QUESTIONS[:1], [look])["region_mask"].sum() == 2
+    batch = processor(QUESTIONS[:1], [look], marked=[2])
+    assert batch["region_marks"][0].tolist() == [False, False, True]
+    assert torch.equal(batch["region_features"][0, 2], look.features[2])
 
 
 def test_the_marked_object_stands_last() -> None:

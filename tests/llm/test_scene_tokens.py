@@ -11,12 +11,12 @@ from fakes import random_look, save_language_model, small_recipe
 from o2s import config
 from o2s.errors import InputError
 from o2s.llm.answering import SceneAnswerer
-from o2s.llm.modeling import SceneLMRecipe
+from o2s.llm.configuration import SceneLMRecipe
 from o2s.llm.prompts import DESCRIBE_OBJECT
 from o2s.llm.scene_tokens import REGION_INPUTS
 from o2s.llm.trained_parts import PRETRAINED, load_trained_parts, write_trained_parts
 from o2s.own_weights import read_facts
-from o2s.scene import RegionFeatures
+from o2s.scene import Boxes, RegionFeatures
 
 LOOKS = [random_look(0, 3), random_look(1, 5), random_look(2, 0)]
 QUESTIONS = ["How many?", "Is there a chair by the window?", "What?"]
@@ -36,7 +36,7 @@ def answerer_of(language_model: str, kind: str, seed: int = 0) -> SceneAnswerer:
     answerer = SceneAnswerer.build(small_recipe(language_model, scene_tokens=kind, seed=seed))
     torch.manual_seed(seed)
     for name, parameter in answerer.model.named_parameters():
-        if any(part in name for part in ("place", "rest", "mark", "lora_moe_B")):
+        if any(part in name for part in ("place", "mark", "nothing", "lora_moe_B")):
             torch.nn.init.normal_(parameter, std=0.1)
     return answerer
 
@@ -48,9 +48,9 @@ def tokens_of(answerer: SceneAnswerer, look: RegionFeatures) -> torch.Tensor:
     return tokens[0]
 
 
-def test_three_tokens_a_region_behind_the_queries(answerer: SceneAnswerer) -> None:
+def test_six_tokens_a_region_behind_the_queries(answerer: SceneAnswerer) -> None:
     queries = answerer.processor.num_queries
-    assert tokens_of(answerer, LOOKS[0]).shape == (queries + 3 * 3, 32)
+    assert tokens_of(answerer, LOOKS[0]).shape == (queries + 3 * 6, 32)
     assert tokens_of(answerer, LOOKS[2]).shape == (queries, 32)
 
 
@@ -59,7 +59,7 @@ def test_new_object_tokens_begin_with_the_label_in_the_models_own_words(
 ) -> None:
     answerer = SceneAnswerer.build(small_recipe(language_model, scene_tokens="objects"))
     look = replace(LOOKS[0], boxes=replace(LOOKS[0].boxes, labels=("chair", "a b", "chair")))
-    names = tokens_of(answerer, look)[1::3]
+    names = tokens_of(answerer, look)[1::6]
     embed = answerer.model.get_input_embeddings()
     ids = [answerer.processor.tokenizer(f" {text}")["input_ids"] for text in ("a b", "chair")]
     means = [embed(torch.tensor(row)).mean(0) for row in ids]
@@ -76,6 +76,33 @@ def test_answers_are_the_same_alone_and_in_a_batch(answerer: SceneAnswerer) -> N
     assert together[0].text != answerer.ask(LOOKS[1], QUESTIONS[0], max_new_tokens=6).text
 
 
+def test_near_and_on_are_the_names_of_other_regions(answerer: SceneAnswerer) -> None:
+    look = replace(
+        LOOKS[0],
+        boxes=Boxes(  # the second stands on the first, the third is near both
+            torch.tensor([[0.0, 0.0, 0.4], [0.4, 0.2, 1.0], [0.0, 1.0, 0.4]]),
+            torch.tensor([[2.0, 1.0, 0.8], [0.3, 0.3, 0.4], [0.5, 0.5, 0.8]]),
+            torch.zeros(3),
+            torch.ones(3),
+            ("a", "b", "c"),
+        ),
+    )
+    batch = answerer.processor(QUESTIONS[:1], [look])
+    assert batch["region_near"].tolist() == [[2, 2, 0]]
+    assert batch["region_on"].tolist() == [[-1, 0, -1]]
+    regions = {name: batch[name] for name in REGION_INPUTS}
+    skip = answerer.processor.num_queries
+    found = answerer.model.read_scene(regions)[0][0, skip:].unflatten(0, (3, 6))
+    tokens = answerer.model.object_tokens
+    assert tokens is not None
+    own = (tokens.scale * tokens.place(regions["region_boxes"]))[0]
+    said = found - own[:, None] - tokens.kind
+    names = said[:, 2]
+    assert torch.allclose(said[:, 4], names[[2, 2, 0]], atol=1e-5)
+    on = torch.stack([tokens.nothing[1], names[0], tokens.nothing[1]])
+    assert torch.allclose(said[:, 5], on, atol=1e-5)
+
+
 @pytest.mark.parametrize("changed", ["features", "colors", "places", "scores", "labels", "mark"])
 def test_whatever_is_known_of_a_region_reaches_its_tokens(
     answerer: SceneAnswerer, changed: str
@@ -83,7 +110,7 @@ def test_whatever_is_known_of_a_region_reaches_its_tokens(
     look, marked = replace(LOOKS[0], colors=torch.full((3, 9), 0.5)), None
     boxes = look.boxes
     changes = {
-        "features": replace(look, features=look.features + 1),
+        "features": replace(look, features=look.features.flip(1)),
         "colors": replace(look, colors=torch.full((3, 9), 0.9)),
         "places": replace(look, boxes=replace(boxes, centres=boxes.centres + 1)),
         "scores": replace(look, boxes=replace(boxes, scores=boxes.scores * 0.5)),

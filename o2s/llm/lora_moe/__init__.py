@@ -1,4 +1,4 @@
-"""LoRA-MoE: LoRA experts chosen once a question, as a PEFT tuner.
+"""LoRA-MoE: LoRA experts chosen once a question (or otherwise), as a PEFT tuner.
 
 Importing this package makes the method known to PEFT: `get_peft_model(model, LoraMoeConfig())`,
 `save_pretrained` and `PeftModel.from_pretrained` then work as for any other adapter.
@@ -11,11 +11,11 @@ from peft.mapping import (
 )
 
 from o2s.llm.lora_moe.config import LORA_MOE, LoraMoeConfig
-from o2s.llm.lora_moe.gate import InstanceGate, Route
+from o2s.llm.lora_moe.gate import ConstantGate, Gate, Route
 from o2s.llm.lora_moe.layer import LoraMoeLinear
 from o2s.llm.lora_moe.model import LoraMoeModel
 
-__all__ = ["InstanceGate", "LoraMoeConfig", "LoraMoeLinear", "LoraMoeModel", "Route"]
+__all__ = ["ConstantGate", "Gate", "LoraMoeConfig", "LoraMoeLinear", "LoraMoeModel", "Route"]
 
 # `register_peft_method` only takes names that PEFT itself lists.
 PEFT_TYPE_TO_CONFIG_MAPPING[LORA_MOE] = LoraMoeConfig  # pyright: ignore[reportArgumentType]

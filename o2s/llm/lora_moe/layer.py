@@ -1,47 +1,66 @@
 """A linear layer with E LoRA experts beside it."""
 
 import math
+import operator
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 
 from o2s.llm.lora_moe.config import LoraMoeConfig
-from o2s.llm.lora_moe.gate import Route, RouteState
+from o2s.llm.lora_moe.gate import Gate, Route, RouteState
+
+FEW = 4  # tokens a row up to which it is cheaper to compute all experts than to gather the active
 
 
 class LoraMoeLinear(nn.Module, BaseTunerLayer):
-    """y = W x + (alpha / r) * sum over active experts e of w_e B_e A_e x.
+    """y = W x + scaling * sum over active experts e of w_e B_e A_e x.
 
     A is stored as [E, r, in] and B as [E, out, r]. Each expert's A begins as LoRA's does
     (Kaiming-uniform over its own matrix), B at zero: before training the layer equals its base.
     """
 
-    adapter_layer_names = ("lora_moe_A", "lora_moe_B")
+    adapter_layer_names = ("lora_moe_A", "lora_moe_B", "lora_moe_layer_gate")
     other_param_names = ("r", "scaling", "lora_moe_dropout")
 
     def __init__(
-        self, base_layer: nn.Linear, adapter_name: str, config: LoraMoeConfig, state: RouteState
+        self,
+        base_layer: nn.Linear,
+        adapter_name: str,
+        config: LoraMoeConfig,
+        state: RouteState,
+        name: str = "",
     ) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.state = state
+        self.name = name
         self.lora_moe_A = nn.ParameterDict()
         self.lora_moe_B = nn.ParameterDict()
+        self.lora_moe_layer_gate = nn.ModuleDict()
         self.lora_moe_dropout = nn.ModuleDict()
         self.r: dict[str, int] = {}
         self.scaling: dict[str, float] = {}
+        self.by_token: dict[str, bool] = {}
         self.merged_adapters: list[str] = []
         self._merged_deltas: dict[str, Tensor] = {}
+        self._kept: dict[str, tuple[tuple[object, ...], list[object], Any]] = {}
         self._active_adapter = [adapter_name]
         self.update_layer(adapter_name, config)
 
     def update_layer(self, adapter_name: str, config: LoraMoeConfig) -> None:
         """Add the experts of another adapter."""
         base = cast(nn.Linear, self.get_base_layer())
-        experts, r = config.num_experts, config.r
+        experts, key = config.num_experts, self.name
+        r = config.rank_pattern.get(get_pattern_key(list(config.rank_pattern), key), config.r)
+        alpha = config.alpha_pattern.get(
+            get_pattern_key(list(config.alpha_pattern), key), config.lora_alpha
+        )
         a = torch.empty(experts, r, base.in_features)
         for expert in a:
             nn.init.kaiming_uniform_(expert, a=math.sqrt(5))
@@ -49,7 +68,11 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         self.lora_moe_B[adapter_name] = nn.Parameter(torch.zeros(experts, base.out_features, r))
         self.lora_moe_dropout[adapter_name] = nn.Dropout(config.lora_dropout)
         self.r[adapter_name] = r
-        self.scaling[adapter_name] = config.lora_alpha / r
+        self.scaling[adapter_name] = config.scaling(r, alpha)
+        self.by_token[adapter_name] = config.in_layers and config.gate == "token"
+        if config.in_layers:
+            width = self.state.width if config.gate == "layer" else base.in_features
+            self.lora_moe_layer_gate[adapter_name] = Gate(width, config)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(cast(Any, self.active_adapters), inference_mode=config.inference_mode)
 
@@ -61,19 +84,46 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         if self.disable_adapters or self.merged:
             return result
         for name in self.active_adapters:
-            if name not in self.lora_moe_A:
-                continue
-            result = result + self._experts(x, name).to(result.dtype)
+            if name in self.lora_moe_A:
+                result = self._add_experts(result, x, name)
         return result
+
+    def route(self, name: str, x: Float[Tensor, "*B in"]) -> Route:
+        """The route that an adapter's experts take for this input.
+
+        Raises:
+            RuntimeError: there is none, that is, the model was called past its tuner.
+        """
+        route = self.state.of(name)
+        if route is not None:
+            return route
+        if name in self.lora_moe_layer_gate:
+            gate = cast(Gate, self.lora_moe_layer_gate[name])
+            if self.by_token[name]:
+                return gate(x)
+            question = self.state.questions.get(name)
+            if question is not None:
+                return self._keep(f"{name} route", (question, gate.weight), lambda: gate(question))
+        raise RuntimeError(
+            f"adapter {name} has no route: call the PEFT model with question_ids and "
+            "question_mask, or with routing_weights"
+        )
 
     def delta_weight(self, adapter_name: str, route: Route) -> Float[Tensor, "out in"]:
         """What the experts of one route add to the base weight."""
-        if len(route.experts) != 1:
-            raise ValueError(f"merging takes one route, the model holds {len(route.experts)}")
+        down, up = self.folded(adapter_name, route)
+        return up.T @ down
+
+    def folded(
+        self, adapter_name: str, route: Route
+    ) -> tuple[Float[Tensor, "kr in"], Float[Tensor, "kr out"]]:
+        """The experts of one route as a single LoRA of rank k r, its scaling in the second."""
+        if route.experts.shape[0] != 1 or route.experts.ndim != 2:
+            raise ValueError(f"expected one route, the model holds {tuple(route.experts.shape)}")
         a = self.lora_moe_A[adapter_name][route.experts[0]]
         b = self.lora_moe_B[adapter_name][route.experts[0]]
         weights = route.weights[0].to(a.dtype) * self.scaling[adapter_name]
-        return torch.einsum("e,eor,eri->oi", weights, b, a)
+        return a.flatten(0, 1), (weights[:, None, None] * b).transpose(1, 2).flatten(0, 1)
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -82,6 +132,11 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         for name in check_adapters_to_merge(self, adapter_names):
             if name not in self.lora_moe_A:
                 continue
+            if not base.weight.is_floating_point():
+                raise ValueError(
+                    f"{self.name} is stored as {base.weight.dtype}, which nothing can be merged "
+                    "into; load the model unquantised for that"
+                )
             if name not in self.state.fixed:
                 raise RuntimeError(f"adapter {name} has no route to merge: call fix_route first")
             delta = self.delta_weight(name, self.state.fixed[name]).to(base.weight)
@@ -98,14 +153,67 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         while self.merged_adapters:
             base.weight -= self._merged_deltas.pop(self.merged_adapters.pop())
 
-    def _experts(self, x: Float[Tensor, "*B in"], name: str) -> Float[Tensor, "*B out"]:
-        """Gather the active experts of each row and apply them as two batched products."""
+    def _add_experts(
+        self, result: Float[Tensor, "*B out"], x: Float[Tensor, "*B in"], name: str
+    ) -> Float[Tensor, "*B out"]:
+        """Add what the active experts say, in the way that is fastest (benchmarks/lora_moe.py).
+
+        Without gradients a route that all rows share is made into one LoRA of rank k r, which is
+        kept; for few tokens of different routes all experts are computed at once, which costs less
+        than gathering the active ones. Else each row's active experts are gathered: two batched
+        products, whose cost does not depend on E. Routes of tokens need all experts.
+        """
         a, b = self.lora_moe_A[name], self.lora_moe_B[name]
-        rows = self.lora_moe_dropout[name](x).to(a.dtype).reshape(len(x), -1, x.shape[-1])
-        route = self.state.of(name).for_rows(len(x))
+        x = self.lora_moe_dropout[name](x).to(a.dtype)
+        route, scaling = self.route(name, x), self.scaling[name]
+        by_token = route.experts.ndim > 2
+        keeps = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        if not by_token and (len(route.experts) == 1 or (keeps and route.one)):
+            first = Route(route.experts[:1], route.weights[:1])
+            down, up = self._keep(f"{name} one", (route, a, b), lambda: self.folded(name, first))
+            return _add_product(result, F.linear(x, down), up)
+        if by_token or (keeps and x[0].numel() <= FEW * x.shape[-1]):
+            weights = (route if by_token else route.for_rows(len(x))).dense(len(a))
+            weights = (scaling * weights.to(a.dtype)).repeat_interleave(a.shape[1], dim=-1)
+            while weights.ndim < x.ndim:
+                weights = weights[:, None]
+            up = self._keep(f"{name} all", (b,), lambda: b.transpose(1, 2).flatten(0, 1))
+            return _add_product(result, F.linear(x, a.flatten(0, 1)) * weights, up)
+        route = route.for_rows(len(x))
         down = a[route.experts].flatten(1, 2)  # [B, k r, in]
         up = b[route.experts].transpose(2, 3).flatten(1, 2)  # [B, k r, out]
-        weights = route.weights.to(a.dtype) * self.scaling[name]
-        hidden = torch.bmm(rows, down.transpose(1, 2))
-        hidden = hidden * weights.repeat_interleave(a.shape[1], dim=1)[:, None]
-        return torch.bmm(hidden, up).reshape(*x.shape[:-1], -1)
+        weights = (scaling * route.weights.to(a.dtype)).repeat_interleave(a.shape[1], dim=1)
+        hidden = torch.bmm(x.reshape(len(x), -1, x.shape[-1]), down.transpose(1, 2))
+        return _add_product(result, hidden * weights[:, None], up)
+
+    def _keep(self, key: str, sources: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        """What is made of some sources; without gradients it is kept until one of them changes."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return make()
+        states = [_state(source) for source in sources]
+        kept = self._kept.get(key)
+        if kept is not None and kept[1] == states and all(map(operator.is_, kept[0], sources)):
+            return kept[2]
+        made = make()
+        self._kept[key] = (sources, states, made)
+        return made
+
+
+def _state(source: object) -> object:
+    """What changes when a tensor does."""
+    if not isinstance(source, Tensor) or source.is_inference():
+        return None
+    return source.data_ptr(), source._version
+
+
+def _add_product(
+    result: Float[Tensor, "*B out"], hidden: Float[Tensor, "*H kr"], up: Float[Tensor, "*U kr out"]
+) -> Float[Tensor, "*B out"]:
+    """result + hidden up, in one operation where the types allow it."""
+    product = torch.addmm if up.ndim == 2 else torch.baddbmm
+    if up.ndim == 2:
+        hidden = hidden.reshape(-1, hidden.shape[-1])
+    out = result.reshape(*hidden.shape[:-1], result.shape[-1])
+    if len({result.dtype, hidden.dtype, up.dtype}) > 1:
+        return (out + (hidden.to(up.dtype) @ up).to(out.dtype)).reshape(result.shape)
+    return product(out, hidden, up).reshape(result.shape)

@@ -1,7 +1,9 @@
-"""The tuner: puts experts beside the target layers and one gate on the whole model."""
+"""The tuner: puts experts beside the target layers and a gate on the whole model."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,7 +13,8 @@ from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
 from o2s.llm.lora_moe.config import LoraMoeConfig
-from o2s.llm.lora_moe.gate import InstanceGate, Route, RouteState
+from o2s.llm.lora_moe.export import write_lora
+from o2s.llm.lora_moe.gate import ConstantGate, Gate, Route, RouteState, mean_of_question
 from o2s.llm.lora_moe.layer import LoraMoeLinear
 
 
@@ -20,8 +23,9 @@ class LoraMoeModel(BaseTuner):
 
     `forward` and `generate` take, beside the model's own arguments, either `question_ids`
     [B, T] with `question_mask` [B, T] (true for the real tokens of the question, without system
-    text, scene tokens and padding), or `routing_weights` [B, E]. The same question gives the same
-    route in training and in generation, where it is fixed from the first token to the last.
+    text, scene tokens and padding), or `routing_weights` [B, E], or with gate "task" `task_names`.
+    The same question gives the same route in training and in generation, where it is fixed from the
+    first token to the last.
 
         model = get_peft_model(language_model, LoraMoeConfig(num_experts=4, top_k=2))
         model(input_ids=..., labels=..., question_ids=..., question_mask=...)
@@ -36,6 +40,7 @@ class LoraMoeModel(BaseTuner):
         # Before PEFT's constructor, which injects the layers that share the state.
         self.state = RouteState()
         self.experts_enabled = True
+        self._latest: tuple[Tensor, Route] | None = None
         super().__init__(model, *args, **kwargs)
 
     def inject_adapter(
@@ -45,8 +50,15 @@ class LoraMoeModel(BaseTuner):
             self.lora_moe_gate = nn.ModuleDict()
         config = cast(LoraMoeConfig, self.peft_config[adapter_name])
         embedding = cast(nn.Embedding, cast(Any, model).get_input_embeddings())
-        gate = InstanceGate(embedding.weight.shape[1], config.num_experts, config.top_k)
-        self.lora_moe_gate[adapter_name] = gate.to(embedding.weight.device)
+        self.state.width = embedding.weight.shape[1]
+        gate = None
+        if config.chooses and config.gate == "instance":
+            gate = Gate(self.state.width, config)
+        elif not config.chooses or config.gate in ("learned", "fixed"):
+            gate = ConstantGate(config)
+        if gate is not None:
+            empty = any(p.is_meta for p in gate.parameters())  # filled in when it is loaded
+            self.lora_moe_gate[adapter_name] = gate if empty else gate.to(embedding.weight.device)
         # Sets which adapter may learn, the gates included.
         super().inject_adapter(model, adapter_name, *args, **kwargs)
 
@@ -56,10 +68,15 @@ class LoraMoeModel(BaseTuner):
         question_ids: Int[Tensor, "B T"] | None = None,
         question_mask: Tensor | None = None,
         routing_weights: Float[Tensor, "B E"] | None = None,
+        task_names: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> Any:
-        with self._routed(question_ids, question_mask, routing_weights):
-            return self.model(*args, **kwargs)
+        with self._routed(question_ids, question_mask, routing_weights, task_names):
+            found = self.model(*args, **kwargs)
+        balance = self.balance_loss() if torch.is_grad_enabled() else None
+        if balance is not None and getattr(found, "loss", None) is not None:
+            found.loss = found.loss + balance.to(found.loss)
+        return found
 
     def generate(
         self,
@@ -67,10 +84,11 @@ class LoraMoeModel(BaseTuner):
         question_ids: Int[Tensor, "B T"] | None = None,
         question_mask: Tensor | None = None,
         routing_weights: Float[Tensor, "B E"] | None = None,
+        task_names: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> Any:
         """The model's own `generate`, every token of it on the question's route."""
-        with self._routed(question_ids, question_mask, routing_weights):
+        with self._routed(question_ids, question_mask, routing_weights, task_names):
             return cast(Any, self.model).generate(*args, **kwargs)
 
     def route(
@@ -85,19 +103,108 @@ class LoraMoeModel(BaseTuner):
             question_ids: token ids of the questions.
             question_mask: true for real tokens; all of them if not given.
             adapter_name: whose gate; the (first) active adapter if not given.
+
+        Raises:
+            ValueError: the adapter has no gate of its own for the whole model.
         """
-        mask = torch.ones_like(question_ids) if question_mask is None else question_mask
+        name = adapter_name or self.active_adapters[0]
+        gate = dict(self.lora_moe_gate).get(name)
+        if isinstance(gate, ConstantGate):
+            return gate().for_rows(len(question_ids))
+        if gate is None:
+            kind = cast(LoraMoeConfig, self.peft_config[name]).gate
+            raise ValueError(f"adapter {name} has gate {kind!r}: no question has one route")
+        return gate(self._mean_of_question(question_ids, question_mask))
+
+    def routes_of_layers(
+        self,
+        question_ids: Int[Tensor, "B T"],
+        question_mask: Tensor | None = None,
+        adapter_name: str | None = None,
+    ) -> dict[str, Route]:
+        """The route of each question in each target module, by the module's name."""
+        name = adapter_name or self.active_adapters[0]
+        with self._routed(question_ids, question_mask, None, None):
+            return {
+                key: layer.route(name, layer.lora_moe_A[name].new_zeros(0))
+                for key, layer in self.layers(name).items()
+            }
+
+    def layers(self, adapter_name: str) -> dict[str, LoraMoeLinear]:
+        """The target modules of an adapter, by name."""
+        return {
+            key: module
+            for key, module in self.model.named_modules()
+            if isinstance(module, LoraMoeLinear) and adapter_name in module.lora_moe_A
+        }
+
+    def task_weights(self, names: Sequence[str]) -> Float[Tensor, "B E"]:
+        """`routing_weights` that give each task its own expert, with gate "task".
+
+        Raises:
+            ValueError: a name is not among the `tasks` of the active adapter.
+        """
+        tasks = cast(LoraMoeConfig, self.peft_config[self.active_adapters[0]]).tasks or []
+        unknown = sorted(set(names) - set(tasks))
+        if unknown:
+            raise ValueError(f"task_names holds {unknown[0]!r}, expected {', '.join(tasks)}")
+        device = cast(Any, self.model).get_input_embeddings().weight.device
+        return torch.eye(len(tasks), device=device)[[tasks.index(name) for name in names]]
+
+    def balance_loss(self) -> Tensor | None:
+        """The losses that keep experts in even use, of the latest call in training: the mean over
+        gates. `forward` adds it to the model's loss, where there is one; None if none is wanted."""
+        gates = [m for m in self.modules() if isinstance(m, Gate) and m.balance is not None]
+        if not gates:
+            return None
+        return torch.stack([cast(Tensor, gate.balance) for gate in gates]).mean()
+
+    def export_route(
+        self,
+        folder: str | Path,
+        *,
+        question_ids: Int[Tensor, "1 T"] | None = None,
+        question_mask: Tensor | None = None,
+        weights: Float[Tensor, "E"] | None = None,
+        adapter_name: str | None = None,
+    ) -> None:
+        """Write one route as a plain LoRA of rank k r, which PEFT, vLLM and others load without
+        this package.
+
+        Args:
+            folder: an adapter folder in PEFT's layout.
+            question_ids, question_mask: the question whose route is taken.
+            weights: the route itself, instead; neither where the gate asks for none.
+            adapter_name: the (first) active adapter if not given.
+
+        Raises:
+            ValueError: the route is not one for all tokens, or neither or both are given.
+        """
+        name = adapter_name or self.active_adapters[0]
+        config, layers = cast(LoraMoeConfig, self.peft_config[name]), self.layers(name)
+        if config.in_layers and config.gate == "token" and weights is None:
+            raise ValueError("gate is 'token', expected one with a route for all tokens")
         with torch.no_grad():
-            embeddings = cast(Any, self.model).get_input_embeddings()(question_ids)
-        gate = self.lora_moe_gate[adapter_name or self.active_adapters[0]]
-        return gate(embeddings, cast(Bool[Tensor, "B T"], mask.bool()))
+            given = None if weights is None else self._checked(weights, name)[None]
+            with self._routed(question_ids, question_mask, given, None):
+                routes = {
+                    key: layer.route(name, layer.lora_moe_A[name].new_zeros(0))
+                    for key, layer in layers.items()
+                }
+            write_lora(Path(folder), config, {k: layers[k].folded(name, routes[k]) for k in layers})
 
     def fix_route(self, weights: Float[Tensor, "E"] | None) -> None:
-        """One route for all calls that name no other, and for merging; None takes it away."""
+        """One route for all calls that name no other, and for merging; None takes it away.
+
+        Raises:
+            ValueError: not one finite weight for each expert.
+        """
         self.state.fixed = {}
         if weights is not None:
-            fixed = Route.from_weights(weights[None])
-            self.state.fixed = dict.fromkeys(self.active_adapters, fixed)
+            self.state.fixed = {
+                name: Route.from_weights(self._checked(weights, name)[None])
+                for name in self.active_adapters
+            }
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         super().set_adapter(adapter_name, inference_mode=inference_mode)
@@ -106,9 +213,28 @@ class LoraMoeModel(BaseTuner):
 
     def delete_adapter(self, adapter_name: str) -> None:
         super().delete_adapter(adapter_name)
-        del self.lora_moe_gate[adapter_name]
-        self.state.current.pop(adapter_name, None)
-        self.state.fixed.pop(adapter_name, None)
+        if adapter_name in self.lora_moe_gate:
+            del self.lora_moe_gate[adapter_name]
+        for held in (self.state.current, self.state.fixed, self.state.questions):
+            held.pop(adapter_name, None)
+
+    def _checked(self, weights: Tensor, name: str) -> Float[Tensor, "E"]:
+        """Weights of a route, if they are one finite number for each expert."""
+        experts = cast(LoraMoeConfig, self.peft_config[name]).num_experts
+        if weights.shape != (experts,) or not torch.isfinite(weights).all():
+            raise ValueError(
+                f"weights have shape {tuple(weights.shape)}, expected {experts} finite numbers, "
+                f"one for each expert of adapter {name}"
+            )
+        return weights
+
+    def _mean_of_question(
+        self, question_ids: Int[Tensor, "B T"], question_mask: Tensor | None
+    ) -> Float[Tensor, "B D"]:
+        mask = torch.ones_like(question_ids) if question_mask is None else question_mask
+        with torch.no_grad():
+            embeddings = cast(Any, self.model).get_input_embeddings()(question_ids)
+        return mean_of_question(embeddings, cast(Bool[Tensor, "B T"], mask.bool()))
 
     @contextmanager
     def _routed(
@@ -116,34 +242,69 @@ class LoraMoeModel(BaseTuner):
         question_ids: Int[Tensor, "B T"] | None,
         question_mask: Tensor | None,
         weights: Float[Tensor, "B E"] | None,
+        task_names: Sequence[str] | None,
     ) -> Iterator[None]:
-        if question_ids is not None and weights is not None:
-            raise ValueError("give question_ids or routing_weights, not both")
-        before = self.state.current
-        if weights is not None:
-            self.state.current = dict.fromkeys(self.active_adapters, Route.from_weights(weights))
-        elif question_ids is not None:
-            self.state.current = {
-                name: self.route(question_ids, question_mask, name) for name in self.active_adapters
-            }
-        elif self.experts_enabled and not self.state.fixed:
-            raise ValueError(
-                "LoRA-MoE needs a route: pass question_ids and question_mask (the tokens of the "
-                "question alone), or routing_weights"
-            )
-        else:
-            self.state.current = {}
+        """While inside, every layer takes the route of this call."""
+        if sum(given is not None for given in (question_ids, weights, task_names)) > 1:
+            raise ValueError("give one of question_ids, routing_weights and task_names, not both")
+        if task_names is not None:
+            weights = self.task_weights(task_names)
+        routes: dict[str, Route] = {}
+        questions: dict[str, Tensor] = {}
+        for name in self.active_adapters if self.experts_enabled else []:
+            config = cast(LoraMoeConfig, self.peft_config[name])
+            if weights is not None:
+                routes[name] = self._route_of(weights)
+            elif question_ids is not None and config.reads_question:
+                question = self._mean_of_question(question_ids, question_mask)
+                if config.in_layers:
+                    questions[name] = question
+                else:
+                    routes[name] = self.lora_moe_gate[name](question)
+            elif name in self.lora_moe_gate and not config.reads_question:
+                routes[name] = self.lora_moe_gate[name]()
+            elif name not in self.state.fixed and not (config.in_layers and config.gate == "token"):
+                raise ValueError(
+                    "LoRA-MoE needs a route: pass question_ids and question_mask (the tokens of "
+                    'the question alone), or routing_weights, or with gate "task" task_names'
+                )
+        self._keep_routes_for_backward()
+        with self._taking(routes, questions):
+            yield
+
+    @contextmanager
+    def _taking(
+        self, routes: Mapping[str, Route], questions: Mapping[str, Tensor]
+    ) -> Iterator[None]:
+        before = self.state.current, self.state.questions
+        self.state.current, self.state.questions = dict(routes), dict(questions)
         try:
             yield
         finally:
-            # Checkpointing runs the layers again during backward: it needs this route until then.
-            if not (torch.is_grad_enabled() and self._checkpoints()):
-                self.state.current = before
+            self.state.current, self.state.questions = before
 
-    def _checkpoints(self) -> bool:
-        return any(
-            getattr(module, "gradient_checkpointing", False) for module in self.model.modules()
-        )
+    def _route_of(self, weights: Float[Tensor, "B E"]) -> Route:
+        """A route of weights; the same object for the same weights, so that in generation what a
+        layer made of it is found again."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return Route.from_weights(weights)
+        if self._latest is None or self._latest[0] is not weights:
+            self._latest = weights, Route.from_weights(weights)
+        return self._latest[1]
+
+    def _keep_routes_for_backward(self) -> None:
+        """Checkpointing runs layers again during backward, when the call is long over: have it
+        enter the route that held in the forward pass."""
+        for module in self.model.modules():
+            function = getattr(module, "_gradient_checkpointing_func", None)
+            if function is None or not getattr(module, "gradient_checkpointing", False):
+                continue
+            if "context_fn" not in getattr(function, "keywords", {}):
+                kept = partial(function, context_fn=self._contexts)
+                cast(Any, module)._gradient_checkpointing_func = kept
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), self._taking(self.state.current, self.state.questions)
 
     def _enable_adapter_layers(self, enabled: bool = True) -> None:
         super()._enable_adapter_layers(enabled)
@@ -166,7 +327,7 @@ class LoraMoeModel(BaseTuner):
             raise ValueError(
                 f"{current_key} is a {type(target).__name__}; LoRA-MoE takes linear layers only"
             )
-        layer = LoraMoeLinear(target, adapter_name, config, self.state)
+        layer = LoraMoeLinear(target, adapter_name, config, self.state, current_key)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)

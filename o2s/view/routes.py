@@ -1,0 +1,49 @@
+"""A picture of which experts questions take: one row a group, one column an expert."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float64
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy import ndarray
+
+from o2s.files import replacing
+
+CELL, DPI = 44, 100  # pixels of a cell's side; pixels an inch
+LETTER = 6.5  # pixels of a letter of the names
+CAPTION = "Mean weight of each expert, in per cent."
+
+
+def draw_routes(weights: Float64[ndarray, "G E"], names: Sequence[str], path: Path) -> None:
+    """Write a PNG heat map of the mean weights of E experts in G groups of questions.
+
+    Raises:
+        ValueError: not one name for each group.
+    """
+    if len(names) != len(weights):
+        raise ValueError(f"{len(names)} names for {len(weights)} groups, expected one for each")
+    groups, experts = weights.shape
+    left, top = 24 + LETTER * max(map(len, names)), 62
+    width, height = max(left + CELL * experts + 20, 330), top + CELL * groups + 16
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    place = (left / width, 16 / height, CELL * experts / width, CELL * groups / height)
+    axes = figure.add_axes(place)
+    limit = max(1e-9, float(np.abs(weights).max()))
+    axes.imshow(weights, cmap=matplotlib.colormaps["Blues"], vmin=0, vmax=limit, aspect="auto")
+    axes.set_xticks(range(experts), [f"expert {e}" for e in range(experts)], parse_math=False)
+    axes.set_yticks(range(groups), list(names), parse_math=False)
+    axes.tick_params(
+        top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=7, length=2
+    )
+    for row, column in np.ndindex(groups, experts):
+        share = weights[row, column]
+        ink = "white" if share > 0.6 * limit else "black"
+        style = {"color": ink, "ha": "center", "va": "center_baseline"}
+        axes.text(column, row, f"{100 * share:.0f}", size=8, **style)
+    figure.text(12 / width, 1 - 14 / height, CAPTION, size=8, va="center", parse_math=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
