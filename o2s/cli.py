@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
+from o2s.cli_demo import EXAMPLE as DEMO_EXAMPLE
+from o2s.cli_demo import demo
 from o2s.cli_eval import app as evaluation
 from o2s.cli_find import EXAMPLE as FIND_EXAMPLE
 from o2s.cli_find import find
@@ -24,18 +23,18 @@ from o2s.cli_prepare import prepare
 from o2s.cli_rooms import rooms
 from o2s.cli_routes import EXAMPLE as ROUTES_EXAMPLE
 from o2s.cli_routes import routes
+from o2s.cli_steps import caption_all, look_at, see
 from o2s.cli_train import app as training
 from o2s.errors import InputError
-from o2s.files import write_json
 from o2s.loading import (
     ModelSource,
     find_device,
-    load_answerer,
     load_encoder,
     load_encoder_config,
     set_threads,
 )
 from o2s.options import (
+    DEFAULT_CONFIG,
     ConfigOption,
     DetectorName,
     DeviceOption,
@@ -69,9 +68,9 @@ from o2s.terminal import (
 )
 
 if TYPE_CHECKING:
-    from o2s.encoder import SceneEncoder
-    from o2s.llm.answering import SceneAnswerer
-    from o2s.scene import RegionFeatures, Scene
+    pass
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="o2s",
@@ -91,36 +90,57 @@ app.command(epilog="Example: o2s rooms --furniture sweethome3d-furniture --scene
 app.command(epilog=EXAMPLE)(instruct)
 app.command(epilog=FIND_EXAMPLE)(find)
 app.command(epilog=ROUTES_EXAMPLE)(routes)
+app.command(epilog=DEMO_EXAMPLE)(demo)
 
 
 @app.command(epilog="Example: o2s ask room.ply 'How many chairs are there?'")
 def ask(
     scan: ScanArgument,
-    question: Annotated[str, typer.Argument(help="What to ask about it.")],
+    questions: Annotated[
+        list[str],
+        typer.Argument(help="What to ask about it; several are asked as one conversation."),
+    ],
     json_output: JsonOption = False,
     model: ModelOption = None,
-    config: ConfigOption = "tiny",
+    config: ConfigOption = DEFAULT_CONFIG,
     override: SetOption = None,
     language_model: LanguageModelOption = None,
     up: UpOption = Up.auto,
     unit: UnitOption = Unit.auto,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 64,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="Say how long the first word and the others took, of one question."
+        ),
+    ] = False,
     trust_pickle: TrustOption = False,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Answer a question about a scan."""
+    """Answer a question about a scan, or several, each after what was said before."""
     set_threads(threads)
     with progress_bar() as progress:
         source = ModelSource(model, config, override or [], language_model, trust_pickle)
-        _, answerer, look = _see(progress, scan, up, unit, source, device)
+        _, answerer, look = see(progress, scan, up, unit, source, device)
+        from o2s.llm.answering import TokenClock  # after `see`, which loads it and says so
+
         with step(progress, "answering"):
-            answer = answerer.ask(look, question, max_new_tokens=max_new_tokens)
+            clock = TokenClock()
+            if len(questions) == 1:
+                options = {"max_new_tokens": max_new_tokens, "clock": clock}
+                answers = [answerer.ask(look, questions[0], **options)]
+            else:
+                answers = answerer.converse(look, questions, max_new_tokens=max_new_tokens)
+    if verbose and len(questions) == 1:
+        logger.info("%s", clock)
     say_untrained(answerer.untrained)
     if json_output:
-        print_json(answer_json(scan, answer, len(look.boxes)))
+        said = [answer_json(scan, answer, len(look.boxes)) for answer in answers]
+        print_json(said[0] if len(said) == 1 else {"answers": said})
     else:
-        out.print(answer.text, markup=False, highlight=False, soft_wrap=True)
+        for answer in answers:
+            out.print(answer.text, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: o2s caption room.ply --picture room.png")
@@ -128,7 +148,7 @@ def caption(
     scan: ScanArgument,
     json_output: JsonOption = False,
     model: ModelOption = None,
-    config: ConfigOption = "tiny",
+    config: ConfigOption = DEFAULT_CONFIG,
     override: SetOption = None,
     language_model: LanguageModelOption = None,
     up: UpOption = Up.auto,
@@ -143,8 +163,8 @@ def caption(
     set_threads(threads)
     with progress_bar() as progress:
         source = ModelSource(model, config, override or [], language_model, trust_pickle)
-        scene, answerer, look = _see(progress, scan, up, unit, source, device)
-        captions = _caption(progress, answerer, look, max_new_tokens)
+        scene, answerer, look = see(progress, scan, up, unit, source, device)
+        captions = caption_all(progress, answerer, look, max_new_tokens)
     say_untrained(answerer.untrained)
     if picture is not None:
         draw(scene, look.boxes, picture, captions, answerer.untrained)
@@ -161,7 +181,7 @@ def detect(
         DetectorName | None, typer.Option(help="Which detector, instead of the config's.")
     ] = None,
     json_output: JsonOption = False,
-    config: ConfigOption = "tiny",
+    config: ConfigOption = DEFAULT_CONFIG,
     override: SetOption = None,
     up: UpOption = Up.auto,
     unit: UnitOption = Unit.auto,
@@ -196,7 +216,7 @@ def encode(
     scans: Annotated[list[Path], typer.Argument(help="Scan files.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Where to write <name>.safetensors.")],
     model: ModelOption = None,
-    config: ConfigOption = "tiny",
+    config: ConfigOption = DEFAULT_CONFIG,
     override: SetOption = None,
     up: UpOption = Up.auto,
     unit: UnitOption = Unit.auto,
@@ -226,7 +246,7 @@ def encode(
                 if encoded.is_current(target, made_from):
                     continue
                 scene = read_scan(progress, scan, up, unit)
-                tokens = encoder.gather([_look(progress, encoder, scene)])[0]
+                tokens = encoder.gather([look_at(progress, encoder, scene)])[0]
                 encoded.write(target, scene, tokens, untrained=untrained, made_from=made_from)
                 done += 1
             except InputError as error:
@@ -238,64 +258,6 @@ def encode(
     out.print(summary, markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise InputError(f"{failed} of {len(scans)} scans could not be encoded (named above)")
-
-
-@app.command(epilog="Example: o2s demo --out demo")
-def demo(
-    out_folder: Annotated[Path, typer.Option("--out", help="The folder for the results.")],
-    model: ModelOption = None,
-    config: ConfigOption = "tiny",
-    override: SetOption = None,
-    language_model: LanguageModelOption = None,
-    trust_pickle: TrustOption = False,
-    device: DeviceOption = None,
-    threads: ThreadsOption = None,
-) -> None:
-    """Run the main job on the scan that comes with o2s.
-
-    Writes objects.json (boxes and captions), answers.json, tokens.safetensors and scene.png.
-    """
-    from o2s import encoded
-    from o2s.io import bundled_scan
-
-    questions = ("What is in this room?", "How many objects are there?", "What stands on the left?")
-    set_threads(threads)
-    scan = bundled_scan()
-    out_folder.mkdir(parents=True, exist_ok=True)
-    with progress_bar() as progress:
-        source = ModelSource(model, config, override or [], language_model, trust_pickle)
-        scene, answerer, look = _see(progress, scan, Up.auto, Unit.auto, source, device)
-        with step(progress, "answering"):
-            answers = answerer.ask_batch([look] * len(questions), questions)
-        captions = _caption(progress, answerer, look, 24)
-        made_from = encoded.fingerprint(scan, answerer.model.encoder, up="auto", unit="auto")
-        encoded.write(
-            out_folder / "tokens.safetensors",
-            scene,
-            answerer.tokens(look),
-            untrained=answerer.untrained,
-            made_from=made_from,
-        )
-    write_json(
-        out_folder / "objects.json",
-        boxes_json(scan, scene, look.boxes, captions) | {"untrained": answerer.untrained},
-    )
-    write_json(
-        out_folder / "answers.json",
-        {
-            "answers": [answer_json(scan, answer, len(look.boxes)) for answer in answers],
-            "untrained": answerer.untrained,
-        },
-    )
-    draw(scene, look.boxes, out_folder / "scene.png", captions, answerer.untrained)
-    print_boxes(scene, look.boxes, captions)
-    table = Table("question", "answer", title="answers")
-    for answer in answers:
-        table.add_row(answer.question, Text(answer.text))
-    out.print(table)
-    say_untrained(answerer.untrained)
-    names = "objects.json, answers.json, tokens.safetensors and scene.png"
-    out.print(f"{names} are in {out_folder}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: o2s weights smollm2-135m")
@@ -350,30 +312,6 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _see(
-    progress: Progress, scan: Path, up: Up, unit: Unit, source: ModelSource, device: str | None
-) -> tuple["Scene", "SceneAnswerer", "RegionFeatures"]:
-    """The scan, the model, and the scan as the model's encoder sees it."""
-    scene = read_scan(progress, scan, up, unit)
-    with step(progress, "loading the language model"):
-        answerer = load_answerer(source, device)
-    return scene, answerer, _look(progress, answerer.model.encoder, scene)
-
-
-def _look(progress: Progress, encoder: "SceneEncoder", scene: "Scene") -> "RegionFeatures":
-    with step(progress, "finding objects"):
-        boxes = encoder.detect(scene)
-    with step(progress, "encoding objects") as update:
-        return encoder.look(scene, boxes, update)
-
-
-def _caption(
-    progress: Progress, answerer: "SceneAnswerer", look: "RegionFeatures", max_new_tokens: int
-) -> list[str]:
-    with step(progress, "describing objects") as update:
-        return answerer.caption(look, max_new_tokens=max_new_tokens, progress=update)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from o2s.cli_eval_shared import check_choice, untrained_note
 from o2s.errors import InputError
 from o2s.loading import ModelSource, load_answerer, set_threads
 from o2s.options import (
+    DEFAULT_CONFIG,
     ConfigOption,
     DeviceOption,
     DrawsOption,
@@ -98,7 +99,7 @@ def captions(
         Regions, typer.Option(help="What the model describes: what it detects, or true boxes.")
     ] = Regions.detector,
     model: ModelOption = None,
-    config: ConfigOption = "tiny",
+    config: ConfigOption = DEFAULT_CONFIG,
     override: SetOption = None,
     language_model: LanguageModelOption = None,
     trust_pickle: TrustOption = False,

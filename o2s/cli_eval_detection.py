@@ -13,6 +13,7 @@ from rich.progress import Progress
 from o2s.cli_eval_shared import check_folder
 from o2s.errors import InputError
 from o2s.options import (
+    DEFAULT_CONFIG,
     ConfigOption,
     DetectorName,
     JsonOption,
@@ -50,7 +51,7 @@ def detection(
         DetectorName | None, typer.Option(help="Find boxes with this detector instead.")
     ] = None,
     model: ModelOption = None,
-    config: ConfigOption = "tiny",
+    config: ConfigOption = DEFAULT_CONFIG,
     override: SetOption = None,
     classes: Annotated[
         str, typer.Option(help="The class list of the prepared scans; a file has its own labels.")

@@ -10,6 +10,7 @@ from o2s.cli_eval_shared import check_choice, untrained_note
 from o2s.errors import InputError
 from o2s.loading import ModelSource, load_answerer, set_threads
 from o2s.options import (
+    DEFAULT_CONFIG,
     ConfigOption,
     DeviceOption,
     DrawsOption,
@@ -94,7 +95,7 @@ def qa(
     scenes: ScenesOption = None,
     max_new_tokens: LengthOption = 64,
     model: ModelOption = None,
-    config: ConfigOption = "tiny",
+    config: ConfigOption = DEFAULT_CONFIG,
     override: SetOption = None,
     language_model: LanguageModelOption = None,
     trust_pickle: TrustOption = False,

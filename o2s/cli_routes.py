@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from o2s.errors import InputError
 from o2s.options import DeviceOption, JsonOption, LanguageModelOption, SetOption, ThreadsOption
-from o2s.terminal import out, print_json, progress_bar, say_untrained, step
+from o2s.terminal import out, print_json, print_wide, progress_bar, say_untrained, step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,9 +189,7 @@ def _print(uses: "list[RouteUse]") -> None:
         ]
         numbers = (str(use.questions), f"{use.entropy:.2f}", f"{use.spread:.2f}")
         table.add_row(Text(use.name), *numbers, *cells)
-    # As wide as it must be: a narrow terminal breaks lines, but no figure is cut off.
-    wide = Console(file=out.file, width=10_000)
-    wide.print(table, width=wide.measure(table).maximum)
+    print_wide(table)
     line = (
         "each expert: its mean weight, and how many of the questions take it; "
         "bits of a question's weights (entropy) and of the mean weights (spread)"

@@ -36,6 +36,8 @@ class DetectorName(StrEnum):
     clusters = "clusters"
 
 
+DEFAULT_CONFIG = "o2s_tiny"  # the model that comes with o2s
+
 ScanArgument = Annotated[Path, typer.Argument(help="A scan: .ply, .pcd, .npz or .safetensors.")]
 UpOption = Annotated[Up, typer.Option(help="The axis that points up in the file.")]
 UnitOption = Annotated[Unit, typer.Option(help="The file's unit of length.")]

@@ -55,6 +55,12 @@ def answer_json(scan: Path, answer: "Answer", objects: int) -> dict[str, Any]:
     }
 
 
+def print_wide(table: Table) -> None:
+    """A table as wide as it must be: a narrow terminal breaks lines, but no figure is cut off."""
+    wide = Console(file=out.file, width=10_000)
+    wide.print(table, width=wide.measure(table).maximum)
+
+
 def print_boxes(scene: "Scene", boxes: "Boxes", captions: list[str] | None = None) -> None:
     """A table of boxes, in world coordinates."""
     table = Table(

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from o2s.evaluate.bootstrap import Estimate
 from o2s.evaluate.report import Report
-from o2s.terminal import out, print_json
+from o2s.terminal import out, print_json, print_wide
 
 
 def print_report(report: Report, *, json_output: bool) -> None:
@@ -28,9 +27,7 @@ def print_report(report: Report, *, json_output: bool) -> None:
             cells = [str(row.counts.get(name, "")) for name in counts]
             cells += [_cell(row.scores.get(name)) for name in scores]
             table.add_row(Text(row.name), *cells)
-        # As wide as it must be: a narrow terminal breaks lines, but no figure is cut off.
-        wide = Console(file=out.file, width=10_000)
-        wide.print(table, width=wide.measure(table).maximum)
+        print_wide(table)
         for row in section.rows[:1]:
             _say(_intervals(row.name, row.scores))
     for note in report.notes:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from rooms_fake import room
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from o2s.cli_demo import QUESTIONS, SAID
 from o2s.io import Cloud, read_scene, write_ply, write_scene
 
 SMALL = """
@@ -46,7 +48,7 @@ def save(path: Path, points: torch.Tensor | np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["ask", "caption", "detect", "encode", "find", "demo", "weights"]
+    "command", ["ask", "caption", "detect", "encode", "find", "routes", "demo", "weights"]
 )
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = o2s(capsys, command, "--help")
@@ -230,22 +232,48 @@ def test_encode_refuses_scans_that_would_overwrite_each_other(
     assert not (tmp_path / "encoded").exists()
 
 
+def test_how_fast_an_answer_came_is_said_on_demand(
+    capsys: pytest.CaptureFixture[str], config: str, scan: Path
+) -> None:
+    options = ("--config", config, "--max-new-tokens", 4)
+    code, answer, err = o2s(capsys, "ask", scan, "Why?", *options, "--verbose")
+    assert code == 0
+    assert re.search(r"first of [1-4] tokens after \d+\.\d\d s", err)
+    assert o2s(capsys, "ask", scan, "Why?", *options)[1] == answer
+
+
+def test_several_questions_are_a_conversation(
+    capsys: pytest.CaptureFixture[str], config: str, scan: Path
+) -> None:
+    options = ("--config", config, "--max-new-tokens", 4, "--json")
+    code, printed, _ = o2s(capsys, "ask", scan, "Why?", "And how?", *options)
+    assert code == 0
+    first, second = json.loads(printed)["answers"]
+    assert [first["question"], second["question"]] == ["Why?", "And how?"]
+    assert first["answer"] == json.loads(o2s(capsys, "ask", scan, "Why?", *options)[1])["answer"]
+    code, printed, _ = o2s(capsys, "ask", scan, "Why?", "And how?", *options[:-1])
+    assert code == 0
+    assert first["answer"] in printed
+
+
 def test_demo_leaves_its_results(
     capsys: pytest.CaptureFixture[str], config: str, tmp_path: Path
 ) -> None:
     code, out, err = o2s(capsys, "demo", "--out", tmp_path / "demo", "--config", config)
     assert code == 0
-    folder = tmp_path / "demo"
     names = {"objects.json", "answers.json", "tokens.safetensors", "scene.png"}
-    assert set(os.listdir(folder)) == names
-    objects = json.loads((folder / "objects.json").read_text())
-    answers = json.loads((folder / "answers.json").read_text())
-    assert objects["boxes"]
-    assert all("caption" in box for box in objects["boxes"])
-    assert len(answers["answers"]) == 3
-    assert objects["untrained"] == answers["untrained"] != []
-    assert len(load_file(folder / "tokens.safetensors")["boxes"]) == len(objects["boxes"])
-    assert "objects of kinect_office" in out
+    for scan, questions in QUESTIONS.items():
+        folder = tmp_path / "demo" / scan
+        assert set(os.listdir(folder)) == names
+        objects = json.loads((folder / "objects.json").read_text())
+        answers = json.loads((folder / "answers.json").read_text())
+        assert objects["boxes"]
+        assert all("caption" in box for box in objects["boxes"])
+        assert [answer["question"] for answer in answers["answers"]] == list(questions)
+        assert objects["untrained"] == answers["untrained"] != []
+        assert len(load_file(folder / "tokens.safetensors")["boxes"]) == len(objects["boxes"])
+        assert f"objects of {scan}" in out
+        assert f"{scan}: {SAID[scan]}" in out.replace("\n", " ")
     assert "untrained" in err
 
 

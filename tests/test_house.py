@@ -44,6 +44,8 @@ ANYTHING = {
     "cli_prepare",
     "cli_rooms",
     "cli_routes",
+    "cli_demo",
+    "cli_steps",
     "cli_instruct",
     "cli_eval",
     "cli_eval_captions",

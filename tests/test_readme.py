@@ -31,6 +31,7 @@ def folder(tmp_path: Path) -> Path:
     splits = {"train": ["scene0000_00"], "val": ["scene0001_00"], "test": ["scene0700_00"]}
     write_download(tmp_path / "ScanNet", splits)
     write_rooms_library(tmp_path / "furniture")
+    (tmp_path / "questions.txt").write_text("What color is the sofa?\nHow many chairs are there?\n")
     return tmp_path
 
 

@@ -38,6 +38,8 @@ class AskedQuestion:
 def read_scanqa_questions(path: Path) -> list[AskedQuestion]:
     """The questions of a file in ScanQA's format, with ScanQA's kinds of questions.
 
+    Entries may say their `kind` themselves, as those of `o2s rooms` do.
+
     Raises:
         InputError: the file is damaged, an id comes twice, or a question has no answers.
     """
@@ -45,9 +47,8 @@ def read_scanqa_questions(path: Path) -> list[AskedQuestion]:
     for entry in json_entries([path], "ScanQA"):
         identity, text = entry.id("question_id"), entry.text("question")
         answers = _answers(entry.at, entry.values.get("answers"))
-        question = AskedQuestion(
-            identity, entry.text("scene_id"), text, text, scanqa_kind(text), answers
-        )
+        kind = entry.text("kind") if "kind" in entry.values else scanqa_kind(text)
+        question = AskedQuestion(identity, entry.text("scene_id"), text, text, kind, answers)
         _add(found, question, entry.at)
     return _some(path, found)
 

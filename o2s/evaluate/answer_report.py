@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from o2s.evaluate.answer_files import AskedQuestion
-from o2s.evaluate.answers import FAULTS, VARIANTS, DataSet, find_variant, score_answers
+from o2s.evaluate.answers import (
+    FAULTS,
+    VARIANTS,
+    AnswerScores,
+    DataSet,
+    find_variant,
+    score_answers,
+)
 from o2s.evaluate.bootstrap import Sampled, draw_counts
 from o2s.evaluate.ngrams import Meteor
 from o2s.evaluate.report import Report, Row, Table
@@ -86,12 +93,27 @@ def report_answers(
                 gain = {metric: score.minus(others[metric]) for metric, score in model.all.items()}
                 rows.append(_row(f"gain over {system.split(' (')[0]}", questions, gain))
             tables.append(Table(f"{name}, beside answers without the scene", rows))
+            if "blind" in (baselines or {}):
+                tables.append(_gain_by_kind(name, questions, model, scored[BASELINES["blind"]]))
     texts = [
         *notes,
         *_notes(questions, variants, data_set, counts, by_scene, as_published),
         *_baseline_notes(baselines or {}, training),
     ]
     return Report("question answering", tables, made_from or {}, texts)
+
+
+def _gain_by_kind(
+    variant: str, questions: Sequence[AskedQuestion], model: AnswerScores, blind: AnswerScores
+) -> Table:
+    """How much more of each kind of question is answered rightly than without the scene."""
+    rows: list[Row] = []
+    for kind, scores in model.kinds.items():
+        asked = [q for q in questions if q.kind == kind]
+        others = blind.kinds[kind]
+        gain = {metric: score.minus(others[metric]) for metric, score in scores.items()}
+        rows.append(_row(kind, asked, gain))
+    return Table(f"{variant}, gain over blind by kind", rows)
 
 
 def majority_answers(

@@ -183,6 +183,7 @@ _SAMPLE = 50_000
 _UPRIGHT = 0.9999  # cosine; a smaller tilt is corrected without a word
 
 
-def bundled_scan() -> Path:
-    """The scan that comes with o2s: one Kinect frame of an office bookshelf."""
-    return Path(str(files("o2s") / "scans" / "kinect_office.ply"))
+def bundled_scan(name: str = "kinect_office") -> Path:
+    """A scan that comes with o2s: kinect_office, a real frame of an office bookshelf, or
+    simulated_bedroom, a whole room of `o2s rooms`."""
+    return Path(str(files("o2s") / "scans" / f"{name}.ply"))

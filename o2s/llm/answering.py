@@ -1,5 +1,6 @@
 """Questions and captions about encoded scans: SceneLM and its processor at work."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import BatchFeature
+from transformers.generation.streamers import BaseStreamer
 
 from o2s.encoder import evaluating
 from o2s.errors import InputError
@@ -25,6 +27,29 @@ class Answer:
     question: str
     text: str
     route: tuple[float, ...]
+
+
+class TokenClock(BaseStreamer):
+    """Tells how fast an answer came: when its first token was there, and the others."""
+
+    def __init__(self) -> None:
+        self._times = [time.perf_counter()]
+
+    def put(self, value: torch.Tensor) -> None:
+        """Called with the prompt and with each token."""
+        self._times.append(time.perf_counter())
+
+    def end(self) -> None:
+        """Called when there are no more."""
+
+    def __str__(self) -> str:
+        start, *_, last = self._times
+        _prompt, *tokens = self._times[1:] or [start]
+        if not tokens:
+            return "no token"
+        more = len(tokens) - 1
+        pace = f", then {more / (last - tokens[0]):.1f} a second" if more else ""
+        return f"first of {len(tokens)} tokens after {tokens[0] - start:.2f} s{pace}"
 
 
 class SceneAnswerer:
@@ -70,9 +95,17 @@ class SceneAnswerer:
         """The scene tokens of one scan."""
         return self.model.encoder.gather([look])[0]
 
-    def ask(self, look: RegionFeatures, question: str, *, max_new_tokens: int = 64) -> Answer:
+    def ask(
+        self,
+        look: RegionFeatures,
+        question: str,
+        *,
+        max_new_tokens: int = 64,
+        clock: TokenClock | None = None,
+    ) -> Answer:
         """One answer about one scan."""
-        return self.ask_batch([look], [question], max_new_tokens=max_new_tokens)[0]
+        options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "clock": clock}
+        return self.ask_batch([look], [question], **options)[0]
 
     def converse(
         self,
@@ -99,6 +132,7 @@ class SceneAnswerer:
         task: Task = "answer",
         marked: Sequence[int | None] | None = None,
         max_new_tokens: int = 64,
+        clock: TokenClock | None = None,
     ) -> list[Answer]:
         """One answer a scan and question; the same as one by one. `marked` is the region of each
         scan that is spoken of, if one is.
@@ -111,7 +145,7 @@ class SceneAnswerer:
         if not questions:
             return []
         batch = self._batch(questions, looks, task=task, marked=marked)
-        texts, routes = self._generate(batch, max_new_tokens)
+        texts, routes = self._generate(batch, max_new_tokens, clock)
         return [
             Answer(question, text, tuple(route))
             for question, text, route in zip(questions, texts, routes, strict=True)
@@ -156,7 +190,7 @@ class SceneAnswerer:
 
     @torch.inference_mode()
     def _generate(
-        self, batch: BatchFeature, max_new_tokens: int
+        self, batch: BatchFeature, max_new_tokens: int, clock: TokenClock | None = None
     ) -> tuple[list[str], list[list[float]]]:
         """What is said to each prompt of a batch, and its route."""
         length = batch["input_ids"].shape[1] + max_new_tokens
@@ -172,6 +206,7 @@ class SceneAnswerer:
                 **batch,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
+                streamer=clock,
                 pad_token_id=self.processor.tokenizer.pad_token_id,
             )
         texts = self.processor.decode_answers(generated, batch["input_ids"].shape[1])

@@ -356,7 +356,15 @@ def load_encoder(folder: Path) -> tuple[SceneEncoder, list[str]]:
     prefix = "encoder."
     state = {key.removeprefix(prefix): v for key, v in stored.items() if key.startswith(prefix)}
     _load_state(encoder, state, folder, strict=True)
-    return encoder, list(config.untrained or [])
+    return encoder, untrained_for_tokens(config)
+
+
+def untrained_for_tokens(config: SceneLMConfig) -> list[str]:
+    """The parts that hold random numbers of those that make the encoder's scene tokens: also the
+    queries, where the language model does not read them."""
+    parts = list(config.untrained or [])
+    unread = config.scene_tokens == "objects" and "aggregator" not in parts
+    return [*parts, "aggregator"] if unread else parts
 
 
 def _read_saved(folder: Path) -> tuple[SceneLMConfig, dict[str, Tensor]]:

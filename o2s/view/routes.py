@@ -14,7 +14,7 @@ from o2s.files import replacing
 
 CELL, DPI = 44, 100  # pixels of a cell's side; pixels an inch
 LETTER = 6.5  # pixels of a letter of the names
-CAPTION = "Mean weight of each expert, in per cent."
+CAPTION = "Rows: groups. Columns: experts. Mean weight, in per cent."
 
 
 def draw_routes(weights: Float64[ndarray, "G E"], names: Sequence[str], path: Path) -> None:
@@ -34,7 +34,7 @@ def draw_routes(weights: Float64[ndarray, "G E"], names: Sequence[str], path: Pa
     axes = figure.add_axes(place)
     limit = max(1e-9, float(np.abs(weights).max()))
     axes.imshow(weights, cmap=matplotlib.colormaps["Blues"], vmin=0, vmax=limit, aspect="auto")
-    axes.set_xticks(range(experts), [f"expert {e}" for e in range(experts)], parse_math=False)
+    axes.set_xticks(range(experts), [str(e) for e in range(experts)], parse_math=False)
     axes.set_yticks(range(groups), list(names), parse_math=False)
     axes.tick_params(
         top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=7, length=2

@@ -33,6 +33,14 @@ def test_reference_answers_stay_as_they_are(tmp_path: Path) -> None:
     assert (question.id, question.kind) == ("val-scene0011-0", "color")
 
 
+def test_questions_may_say_their_kind(tmp_path: Path) -> None:
+    other = {**QUESTION, "question_id": "1", "kind": "hue"}
+    found = read_scanqa_questions(write(tmp_path / "q.json", [QUESTION, other]))
+    assert [question.kind for question in found] == ["color", "hue"]
+    with pytest.raises(InputError, match="kind: '5', expected a text"):
+        read_scanqa_questions(write(tmp_path / "q.json", [{**other, "kind": 5}]))
+
+
 @pytest.mark.parametrize(
     "question, kind",
     [

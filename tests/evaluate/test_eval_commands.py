@@ -50,6 +50,9 @@ def test_baselines_may_be_given(folder: Path, capsys: pytest.CaptureFixture[str]
     gain = rows["gain over blind"]["scores"]["EM@1"]
     assert gain["value"] == 0.5
     assert 0 <= gain["low"] <= 0.5 <= gain["high"] <= 1
+    kinds = json.loads(out)["tables"]["leo, gain over blind by kind"]
+    gains = {kind: table_scores(kinds, kind)["EM@1"] for kind in ("color", "place")}
+    assert gains == {"color": 0.0, "place": 1.0}
 
 
 def test_tables_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

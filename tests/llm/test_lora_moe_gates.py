@@ -1,7 +1,7 @@
 """The ways in which LoRA-MoE chooses experts, each against a plain loop."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -99,7 +99,7 @@ def test_flat_tokens_take_the_route_of_their_row() -> None:
 def test_a_token_gate_routes_each_token(top_k: int) -> None:
     layer, _ = layer_of(gate="token", top_k=top_k)
     x = torch.randn(2, 5, 12)
-    gate = layer.lora_moe_layer_gate["default"]
+    gate = cast(Gate, layer.lora_moe_layer_gate["default"])
     chances = (x @ gate.weight.T).softmax(dim=-1)
     kept = torch.zeros_like(chances).scatter(-1, chances.topk(top_k).indices, 1.0)
     weights = chances * kept
@@ -165,7 +165,7 @@ def test_constant_weights() -> None:
     assert fixed.dense(2).tolist() == [[0.5, -0.25]]
     learned = ConstantGate(LoraMoeConfig(**GATES["learned"]))
     with torch.no_grad():
-        learned.weight[:] = torch.tensor([math.log(3.0), 0.0])
+        cast(Tensor, learned.weight)[:] = torch.tensor([math.log(3.0), 0.0])
     torch.testing.assert_close(learned().dense(2), torch.tensor([[0.75, 0.25]]))
 
 
@@ -193,7 +193,7 @@ def test_uneven_use_costs(language_model: str) -> None:
     balance = model.base_model.balance_loss()
     assert balance is not None
     assert float(balance.detach()) > 0
-    gate = model.base_model.lora_moe_gate["default"]
+    gate = cast(Any, model.base_model).lora_moe_gate["default"]
     assert float(torch.autograd.grad(balance, gate.weight, retain_graph=True)[0].abs().max()) > 0
     torch.manual_seed(1)
     gate.importance_loss = gate.load_loss = 0.0

@@ -12,6 +12,7 @@ from o2s import config
 from o2s.errors import InputError
 from o2s.llm.answering import SceneAnswerer
 from o2s.llm.configuration import SceneLMRecipe
+from o2s.llm.modeling import load_encoder
 from o2s.llm.prompts import DESCRIBE_OBJECT
 from o2s.llm.scene_tokens import REGION_INPUTS
 from o2s.llm.trained_parts import PRETRAINED, load_trained_parts, write_trained_parts
@@ -183,6 +184,15 @@ def test_the_weights_that_come_with_o2s_are_those_of_its_config() -> None:
         assert getattr(recipe.lora_moe, name) == known["lora_moe"][name], name
     assert recipe.language_model == known["language_model"]
     assert facts["scores"]["val"]["exact_classification3d"] > 0.5
+
+
+def test_queries_that_are_not_read_are_untrained(language_model: str, tmp_path: Path) -> None:
+    for kind, expected in (("objects", ["aggregator"]), ("both", [])):
+        answerer = answerer_of(language_model, kind)
+        answerer.model.config.untrained = []
+        answerer.save(tmp_path / kind)
+        assert load_encoder(tmp_path / kind)[1] == expected
+        assert SceneAnswerer.load(tmp_path / kind).untrained == []
 
 
 def test_trained_parts_of_another_recipe_are_refused(language_model: str, tmp_path: Path) -> None:

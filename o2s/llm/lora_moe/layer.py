@@ -173,8 +173,12 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
             down, up = self._keep(f"{name} one", (route, a, b), lambda: self.folded(name, first))
             return _add_product(result, F.linear(x, down), up)
         if by_token or (keeps and x[0].numel() <= FEW * x.shape[-1]):
-            weights = (route if by_token else route.for_rows(len(x))).dense(len(a))
-            weights = (scaling * weights.to(a.dtype)).repeat_interleave(a.shape[1], dim=-1)
+            route = route if by_token else route.for_rows(len(x))
+
+            def spread() -> Float[Tensor, "*B Er"]:
+                return (scaling * route.dense(len(a)).to(a.dtype)).repeat_interleave(a.shape[1], -1)
+
+            weights = spread() if by_token else self._keep(f"{name} spread", (route,), spread)
             while weights.ndim < x.ndim:
                 weights = weights[:, None]
             up = self._keep(f"{name} all", (b,), lambda: b.transpose(1, 2).flatten(0, 1))
