@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -46,7 +46,8 @@ class Layers:
         holder = nn.Module()
         holder.proj = base
         lora = LoraConfig(r=TOP * r, lora_alpha=2 * TOP * r, target_modules=["proj"])
-        self.peer: Any = get_peft_model(holder, lora).base_model.model.proj
+        peer: Any = get_peft_model(cast(Any, holder), lora)
+        self.peer = peer.base_model.model.proj
         chosen = torch.rand(rows, experts).topk(TOP)
         weights = torch.zeros(rows, experts).scatter(1, chosen.indices, chosen.values)
         self.weights = weights / weights.sum(dim=1, keepdim=True)

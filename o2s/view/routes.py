@@ -42,8 +42,8 @@ def draw_routes(weights: Float64[ndarray, "G E"], names: Sequence[str], path: Pa
     for row, column in np.ndindex(groups, experts):
         share = weights[row, column]
         ink = "white" if share > 0.6 * limit else "black"
-        style = {"color": ink, "ha": "center", "va": "center_baseline"}
-        axes.text(column, row, f"{100 * share:.0f}", size=8, **style)
+        text = f"{100 * share:.0f}"
+        axes.text(column, row, text, size=8, color=ink, ha="center", va="center_baseline")
     figure.text(12 / width, 1 - 14 / height, CAPTION, size=8, va="center", parse_math=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
