@@ -164,7 +164,7 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         products, whose cost does not depend on E. Routes of tokens need all experts.
         """
         a, b = self.lora_moe_A[name], self.lora_moe_B[name]
-        x = self.lora_moe_dropout[name](x).to(a.dtype)
+        x = (self.lora_moe_dropout[name](x) if self.training else x).to(a.dtype)
         route, scaling = self.route(name, x), self.scaling[name]
         by_token = route.experts.ndim > 2
         keeps = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
@@ -172,17 +172,19 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
             first = Route(route.experts[:1], route.weights[:1])
             down, up = self._keep(f"{name} one", (route, a, b), lambda: self.folded(name, first))
             return _add_product(result, F.linear(x, down), up)
-        if by_token or (keeps and x[0].numel() <= FEW * x.shape[-1]):
+        if by_token or (keeps and x.numel() <= FEW * len(x) * x.shape[-1]):
             route = route if by_token else route.for_rows(len(x))
 
-            def spread() -> Float[Tensor, "*B Er"]:
-                return (scaling * route.dense(len(a)).to(a.dtype)).repeat_interleave(a.shape[1], -1)
+            def spread() -> tuple[Tensor, Tensor, Tensor]:
+                weights = scaling * route.dense(len(a)).to(a.dtype)
+                weights = weights.repeat_interleave(a.shape[1], dim=-1)
+                weights = weights[(slice(None), *[None] * (x.ndim - weights.ndim))]
+                return a.flatten(0, 1), weights, b.transpose(1, 2).flatten(0, 1)
 
-            weights = spread() if by_token else self._keep(f"{name} spread", (route,), spread)
-            while weights.ndim < x.ndim:
-                weights = weights[:, None]
-            up = self._keep(f"{name} all", (b,), lambda: b.transpose(1, 2).flatten(0, 1))
-            return _add_product(result, F.linear(x, a.flatten(0, 1)) * weights, up)
+            sources = (route, a, b)
+            kept = spread() if by_token else self._keep(f"{name} {x.ndim}", sources, spread)
+            down, weights, up = kept
+            return _add_product(result, F.linear(x, down) * weights, up)
         route = route.for_rows(len(x))
         down = a[route.experts].flatten(1, 2)  # [B, k r, in]
         up = b[route.experts].transpose(2, 3).flatten(1, 2)  # [B, k r, out]
