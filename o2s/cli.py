@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -66,9 +66,6 @@ from o2s.terminal import (
     say_untrained,
     step,
 )
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -128,8 +125,9 @@ def ask(
         with step(progress, "answering"):
             clock = TokenClock()
             if len(questions) == 1:
-                options = {"max_new_tokens": max_new_tokens, "clock": clock}
-                answers = [answerer.ask(look, questions[0], **options)]
+                (question,) = questions
+                answer = answerer.ask(look, question, max_new_tokens=max_new_tokens, clock=clock)
+                answers = [answer]
             else:
                 answers = answerer.converse(look, questions, max_new_tokens=max_new_tokens)
     if verbose and len(questions) == 1:

@@ -104,8 +104,8 @@ class SceneAnswerer:
         clock: TokenClock | None = None,
     ) -> Answer:
         """One answer about one scan."""
-        options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "clock": clock}
-        return self.ask_batch([look], [question], **options)[0]
+        answers = self.ask_batch([look], [question], max_new_tokens=max_new_tokens, clock=clock)
+        return answers[0]
 
     def converse(
         self,

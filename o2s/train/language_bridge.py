@@ -111,7 +111,7 @@ def begin_in_language(
         labels = torch.stack([embedded[o.label] for o in objects])
         return torch.cat([features, labels / tokens.scale], dim=1)
 
-    right: list[float | None] = [0.0, None]
+    named, colored = 0.0, None
     if names:
         tokens.name.words[: len(names)] = words(names)
         head = cast(nn.Linear, tokens.name.head)
@@ -124,7 +124,7 @@ def begin_in_language(
         if held_out:
             found = head(known(held_out)).argmax(dim=1).tolist()
             expected = [names.index(o.name) if o.name in names else -1 for o in held_out]
-            right[0] = _share(found, expected)
+            named = _share(found, expected)
     fitted, measured = (
         [(2 * o.colors - 1, o.color) for o in objects if o.colors is not None and o.color]
         for objects in (train, held_out)
@@ -136,8 +136,8 @@ def begin_in_language(
     if fitted and measured:
         shown, said = zip(*measured, strict=True)
         found = tokens.color.head(torch.stack(shown)).argmax(dim=1).tolist()
-        right[1] = _share(found, _numbers(COLOR_NAMES, said).tolist())
-    return BridgeReport(len(names), right[0] or 0.0, right[1])
+        colored = _share(found, _numbers(COLOR_NAMES, said).tolist())
+    return BridgeReport(len(names), named, colored)
 
 
 def _numbers(words: Sequence[str], said: Sequence[str]) -> Int[Tensor, "M"]:

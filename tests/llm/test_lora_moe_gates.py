@@ -202,6 +202,13 @@ def test_uneven_use_costs(language_model: str) -> None:
     assert model.base_model.balance_loss() is None
 
 
+def test_an_earlier_calls_balance_is_not_learned_again(language_model: str) -> None:
+    model = adapted(language_model, importance_loss=0.1).train()
+    model(input_ids=IDS, labels=IDS, **ASKED).loss.backward()
+    model(input_ids=IDS, labels=IDS, routing_weights=torch.eye(4)[:2]).loss.backward()
+    assert model.base_model.balance_loss() is None
+
+
 def test_the_chance_to_be_chosen_is_that_of_new_noise() -> None:
     generator = torch.Generator().manual_seed(0)
     clean = torch.tensor([0.5, 0.1, -0.2, 0.3])

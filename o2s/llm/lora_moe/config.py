@@ -84,6 +84,11 @@ class LoraMoeConfig(PeftConfig):
         """Whether each target module has a gate of its own."""
         return self.chooses and self.gate in ("layer", "token")
 
+    @property
+    def by_token(self) -> bool:
+        """Whether each token has a route of its own."""
+        return self.chooses and self.gate == "token"
+
     def scaling(self, r: int, alpha: float) -> float:
         """What the output of an expert of rank `r` is multiplied by."""
         return alpha / (math.sqrt(r) if self.use_rslora else r)

@@ -69,7 +69,7 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         self.lora_moe_dropout[adapter_name] = nn.Dropout(config.lora_dropout)
         self.r[adapter_name] = r
         self.scaling[adapter_name] = config.scaling(r, alpha)
-        self.by_token[adapter_name] = config.in_layers and config.gate == "token"
+        self.by_token[adapter_name] = config.by_token
         if config.in_layers:
             width = self.state.width if config.gate == "layer" else base.in_features
             self.lora_moe_layer_gate[adapter_name] = Gate(width, config)

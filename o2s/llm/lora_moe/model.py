@@ -125,10 +125,7 @@ class LoraMoeModel(BaseTuner):
         """The route of each question in each target module, by the module's name."""
         name = adapter_name or self.active_adapters[0]
         with self._routed(question_ids, question_mask, None, None):
-            return {
-                key: layer.route(name, layer.lora_moe_A[name].new_zeros(0))
-                for key, layer in self.layers(name).items()
-            }
+            return self._routes_taken(name)
 
     def layers(self, adapter_name: str) -> dict[str, LoraMoeLinear]:
         """The target modules of an adapter, by name."""
@@ -154,10 +151,8 @@ class LoraMoeModel(BaseTuner):
     def balance_loss(self) -> Tensor | None:
         """The losses that keep experts in even use, of the latest call in training: the mean over
         gates. `forward` adds it to the model's loss, where there is one; None if none is wanted."""
-        gates = [m for m in self.modules() if isinstance(m, Gate) and m.balance is not None]
-        if not gates:
-            return None
-        return torch.stack([cast(Tensor, gate.balance) for gate in gates]).mean()
+        losses = [gate.balance for gate in self._gates() if gate.balance is not None]
+        return torch.stack(losses).mean() if losses else None
 
     def export_route(
         self,
@@ -181,17 +176,16 @@ class LoraMoeModel(BaseTuner):
             ValueError: the route is not one for all tokens, or neither or both are given.
         """
         name = adapter_name or self.active_adapters[0]
-        config, layers = cast(LoraMoeConfig, self.peft_config[name]), self.layers(name)
-        if config.in_layers and config.gate == "token" and weights is None:
+        config = cast(LoraMoeConfig, self.peft_config[name])
+        if config.by_token and weights is None:
             raise ValueError("gate is 'token', expected one with a route for all tokens")
         with torch.no_grad():
             given = None if weights is None else self._checked(weights, name)[None]
             with self._routed(question_ids, question_mask, given, None):
-                routes = {
-                    key: layer.route(name, layer.lora_moe_A[name].new_zeros(0))
-                    for key, layer in layers.items()
-                }
-            write_lora(Path(folder), config, {k: layers[k].folded(name, routes[k]) for k in layers})
+                routes = self._routes_taken(name)
+            layers = self.layers(name).items()
+            folded = {key: layer.folded(name, routes[key]) for key, layer in layers}
+            write_lora(Path(folder), config, folded)
 
     def fix_route(self, weights: Float[Tensor, "E"] | None) -> None:
         """One route for all calls that name no other, and for merging; None takes it away.
@@ -217,6 +211,17 @@ class LoraMoeModel(BaseTuner):
             del self.lora_moe_gate[adapter_name]
         for held in (self.state.current, self.state.fixed, self.state.questions):
             held.pop(adapter_name, None)
+
+    def _routes_taken(self, name: str) -> dict[str, Route]:
+        """What every layer takes inside `_routed`, where no input is needed to say so."""
+        return {
+            key: layer.route(name, layer.lora_moe_A[name].new_zeros(0))
+            for key, layer in self.layers(name).items()
+        }
+
+    def _gates(self) -> list[Gate]:
+        """All gates that can be kept in balance."""
+        return [module for module in self.modules() if isinstance(module, Gate)]
 
     def _checked(self, weights: Tensor, name: str) -> Float[Tensor, "E"]:
         """Weights of a route, if they are one finite number for each expert."""
@@ -249,6 +254,10 @@ class LoraMoeModel(BaseTuner):
             raise ValueError("give one of question_ids, routing_weights and task_names, not both")
         if task_names is not None:
             weights = self.task_weights(task_names)
+        if torch.is_grad_enabled():  # no walk through all modules for each token of a generation
+            self._keep_routes_for_backward()
+            for gate in self._gates():
+                gate.balance = None  # of an earlier call, whose graph may be gone
         routes: dict[str, Route] = {}
         questions: dict[str, Tensor] = {}
         for name in self.active_adapters if self.experts_enabled else []:
@@ -263,12 +272,11 @@ class LoraMoeModel(BaseTuner):
                     routes[name] = self.lora_moe_gate[name](question)
             elif name in self.lora_moe_gate and not config.reads_question:
                 routes[name] = self.lora_moe_gate[name]()
-            elif name not in self.state.fixed and not (config.in_layers and config.gate == "token"):
+            elif name not in self.state.fixed and not config.by_token:
                 raise ValueError(
                     "LoRA-MoE needs a route: pass question_ids and question_mask (the tokens of "
                     'the question alone), or routing_weights, or with gate "task" task_names'
                 )
-        self._keep_routes_for_backward()
         with self._taking(routes, questions):
             yield
 
