@@ -317,7 +317,8 @@ def test_a_full_disk_is_one_line(original: Path, tmp_path: Path, workers: str) -
     (line,) = errors.strip().splitlines()
     assert line.startswith(f"o2s: {tmp_path / 'out'}/scene")
     assert line.endswith(".safetensors: File too large")
-    assert not list((tmp_path / "out").iterdir())
+    for left in (tmp_path / "out").iterdir():  # another worker may have finished a smaller scan
+        assert read_labelled(left).name == left.stem
 
 
 @pytest.mark.slow
