@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from o2s.cli_eval_shared import check_choice, untrained_note
+from o2s.cli_eval_shared import Regions, RegionsOption, check_choice, untrained_note
 from o2s.errors import InputError
 from o2s.loading import ModelSource, load_answerer, set_threads
 from o2s.options import (
@@ -34,7 +34,7 @@ from o2s.terminal import progress_bar, say_untrained, step
 if TYPE_CHECKING:
     from o2s.evaluate.captions import DescribedObject
     from o2s.evaluate.running import System
-    from o2s.evaluate.scene_boxes import PredictedBoxes, TrueBoxes
+    from o2s.evaluate.scene_boxes import PredictedBoxes
 
 EXAMPLE = (
     "Example: o2s eval captions captions --reference ScanRefer_filtered_val.json --boxes prepared"
@@ -51,13 +51,6 @@ class CaptionVariantName(StrEnum):
     leo = "leo"
     video_3d_llm = "video-3d-llm"
     benchmark = "benchmark"
-
-
-class Regions(StrEnum):
-    """Which boxes a model describes."""
-
-    detector = "detector"
-    reference = "reference"
 
 
 def captions(
@@ -95,9 +88,7 @@ def captions(
     draws: DrawsOption = 1000,
     scenes: ScenesOption = None,
     max_new_tokens: LengthOption = 48,
-    regions: Annotated[
-        Regions, typer.Option(help="What the model describes: what it detects, or true boxes.")
-    ] = Regions.detector,
+    regions: RegionsOption = Regions.detector,
     model: ModelOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     override: SetOption = None,
@@ -160,10 +151,7 @@ def captions(
             "regions": regions.value,
             "max_new_tokens": max_new_tokens,
         }
-        given = truth if regions is Regions.reference else None
-        systems = _run(
-            described, reference, scenes, out_folder, source, device, seed, settings, given
-        )
+        systems = _run(described, reference, scenes, out_folder, source, device, seed, settings)
         for system in systems:
             paths[system] = out_folder / FILES[system]
             held[system] = read_predicted_boxes(paths[system])
@@ -214,18 +202,17 @@ def _run(
     device: str | None,
     seed: int,
     settings: dict[str, Any],
-    truth: Mapping[str, "TrueBoxes"] | None,
 ) -> tuple["System", ...]:
     """Have the model describe; `settings` gets the facts of the run."""
-    from o2s.evaluate.running import Scenes, begin_run, caption_scenes, model_facts
+    from o2s.evaluate.running import begin_run, caption_scenes, model_facts, open_scenes
     from o2s.files import alone_in
 
     with progress_bar() as progress:
         with step(progress, "loading the language model"):
             answerer = load_answerer(source, device)
-        found = Scenes(scenes, answerer.model.encoder)
         names = sorted({o.scene_id for o in described})
-        found.require(names, asked_by)
+        encoder, regions = answerer.model.encoder, settings["regions"]
+        found = open_scenes(scenes, encoder, names, asked_by, regions, shell=True)
         name = str(source.folder) if source.folder is not None else f"config {source.config}"
         settings |= {"scenes": scenes.name, "seed": seed} | model_facts(answerer, name)
         out_folder.mkdir(parents=True, exist_ok=True)
@@ -236,7 +223,6 @@ def _run(
                 found,
                 names,
                 out_folder,
-                truth=truth,
                 seed=seed,
                 max_new_tokens=settings["max_new_tokens"],
                 progress=update,

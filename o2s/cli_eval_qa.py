@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from o2s.cli_eval_shared import check_choice, untrained_note
+from o2s.cli_eval_shared import Regions, RegionsOption, check_choice, untrained_note
 from o2s.errors import InputError
 from o2s.loading import ModelSource, load_answerer, set_threads
 from o2s.options import (
@@ -94,6 +94,7 @@ def qa(
     ] = Resample.questions,
     scenes: ScenesOption = None,
     max_new_tokens: LengthOption = 64,
+    regions: RegionsOption = Regions.detector,
     model: ModelOption = None,
     config: ConfigOption = DEFAULT_CONFIG,
     override: SetOption = None,
@@ -149,6 +150,7 @@ def qa(
         set_threads(threads)
         settings: dict[str, Any] = {
             "reference": [file_facts(file)["sha256"] for file in files],
+            "regions": regions.value,
             "max_new_tokens": max_new_tokens,
         }
         said = _run_answers(
@@ -207,14 +209,14 @@ def _run_answers(
     settings: dict[str, Any],
 ) -> dict["System", list[str]]:
     """The answers of the model; `settings` gets the facts of the run."""
-    from o2s.evaluate.running import Scenes, answer_questions, begin_run, model_facts
+    from o2s.evaluate.running import answer_questions, begin_run, model_facts, open_scenes
     from o2s.files import alone_in
 
     with progress_bar() as progress:
         with step(progress, "loading the language model"):
             answerer = load_answerer(source, device)
-        found = Scenes(scenes, answerer.model.encoder)
-        found.require([question.scene_id for question in questions], asked_by)
+        names = [question.scene_id for question in questions]
+        found = open_scenes(scenes, answerer.model.encoder, names, asked_by, settings["regions"])
         name = str(source.folder) if source.folder is not None else f"config {source.config}"
         settings |= {"scenes": scenes.name, "seed": seed} | model_facts(answerer, name)
         out_folder.mkdir(parents=True, exist_ok=True)

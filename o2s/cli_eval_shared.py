@@ -2,10 +2,28 @@
 
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from o2s.errors import InputError
+
+
+class Regions(StrEnum):
+    """Which boxes a model sees."""
+
+    detector = "detector"
+    reference = "reference"
+
+
+RegionsOption = Annotated[
+    Regions,
+    typer.Option(
+        help="What the model sees: what its detector finds, or the true boxes with their classes."
+    ),
+]
 
 
 def check_choice(predictions: Path | None, scenes: Path | None, out_folder: Path | None) -> None:

@@ -23,7 +23,7 @@ from o2s.datasets.preparation import read_index
 from o2s.encoder import SceneEncoder
 from o2s.errors import InputError
 from o2s.evaluate.answer_files import AskedQuestion
-from o2s.evaluate.scene_boxes import TrueBoxes
+from o2s.evaluate.scene_boxes import TrueBoxes, read_regions
 from o2s.files import write_json, write_text
 from o2s.io import read_scene
 from o2s.io.cloud import quote
@@ -43,10 +43,17 @@ Progress = Callable[[int, int], None]
 
 
 class Scenes:
-    """The prepared scans of a folder by name, each read and encoded once."""
+    """The prepared scans of a folder by name, each read and encoded once.
 
-    def __init__(self, folder: Path, encoder: SceneEncoder) -> None:
+    With `truth` their regions are true boxes, of the classes that are annotated, instead of what
+    the detector finds.
+    """
+
+    def __init__(
+        self, folder: Path, encoder: SceneEncoder, truth: Mapping[str, TrueBoxes] | None = None
+    ) -> None:
         self.folder = folder
+        self._truth = truth
         self._encoder = encoder
         self._files = {entry["name"]: entry["file"] for entry in read_index(folder)["scans"]}
         self._looks: dict[str, RegionFeatures] = {}
@@ -65,11 +72,11 @@ class Scenes:
         """One scan."""
         return read_scene(self.folder / self._files[name])
 
-    def look(self, name: str, boxes: TrueBoxes | None = None) -> RegionFeatures:
-        """The encoded regions of one scan: what the detector finds, or the given boxes."""
+    def look(self, name: str) -> RegionFeatures:
+        """The encoded regions of one scan: what the detector finds, or the true boxes."""
         if name not in self._looks:
             scene = self.read(name)
-            given = None if boxes is None else _in_scene(boxes, scene)
+            given = None if self._truth is None else _in_scene(self._truth[name], scene)
             self._looks[name] = self._encoder.look(scene, given)
             self._offsets[name] = scene.offset.numpy()
         return self._looks[name]
@@ -80,12 +87,42 @@ class Scenes:
         return self._offsets[name]
 
 
+def open_scenes(
+    folder: Path,
+    encoder: SceneEncoder,
+    names: Sequence[str],
+    asked_by: Path,
+    regions: str,
+    *,
+    shell: bool = False,
+) -> Scenes:
+    """The scenes that a model is asked about.
+
+    Args:
+        folder: prepared scans.
+        encoder: the model's.
+        names: the scenes.
+        asked_by: the file that names them.
+        regions: "detector", or "reference" for true boxes.
+        shell: whether these have walls, floor and ceiling.
+
+    Raises:
+        InputError: a scene is missing, or not annotated where true boxes are wanted.
+    """
+    scenes = Scenes(folder, encoder)
+    scenes.require(names, asked_by)
+    if regions == "detector":
+        return scenes
+    return Scenes(folder, encoder, read_regions(folder, names, shell=shell))
+
+
 def _in_scene(boxes: TrueBoxes, scene: Scene) -> Boxes:
     """True boxes in the centred coordinates of a scene."""
     rows = torch.from_numpy(boxes.boxes)
     centres = (rows[:, :3] - scene.offset).float()
     sizes, headings = rows[:, 3:6].float(), rows[:, 6].float()
-    return Boxes(centres, sizes, headings, torch.ones(len(rows)), boxes.labels)
+    labels = tuple(label or "object" for label in boxes.labels)
+    return Boxes(centres, sizes, headings, torch.ones(len(rows)), labels)
 
 
 @dataclass(frozen=True)
@@ -188,7 +225,6 @@ def caption_scenes(
     names: Sequence[str],
     out: Path,
     *,
-    truth: Mapping[str, TrueBoxes] | None = None,
     seed: int = 0,
     max_new_tokens: int = 48,
     progress: Progress | None = None,
@@ -200,14 +236,12 @@ def caption_scenes(
         scenes: the prepared scans.
         names: the scenes to describe.
         out: where the files of predictions lie or will lie.
-        truth: boxes to describe instead of those that the model's detector finds.
         seed: chooses the other scenes of "shuffled".
         max_new_tokens: where a caption is cut off.
         progress: called with the number of scenes done and the number of all.
     """
     partners = other_scenes(names, seed)
     systems: tuple[System, ...] = ("model", "blind", *(("shuffled",) if partners else ()))
-    boxes_of = {} if truth is None else truth
     blind: list[str] = []
     for number, system in enumerate(systems):
         store = Store(out / FILES[system], "scene_id", "boxes")
@@ -217,12 +251,12 @@ def caption_scenes(
                 progress(number * len(set(names)) + done, len(systems) * len(set(names)))
             if name in known:
                 continue
-            look = scenes.look(name, boxes_of.get(name))
+            look = scenes.look(name)
             if system == "blind":
                 blind = blind or [_describe_blind(answerer, max_new_tokens)]
                 captions = blind * len(look.boxes)
             elif system == "shuffled":
-                other = scenes.look(partners[name], boxes_of.get(partners[name]))
+                other = scenes.look(partners[name])
                 told = answerer.caption(other, max_new_tokens=max_new_tokens)
                 captions = [told[i % len(told)] if told else "" for i in range(len(look.boxes))]
             else:

@@ -130,6 +130,21 @@ def read_true_boxes(
     }
 
 
+def read_regions(path: Path, scenes: Collection[str], *, shell: bool) -> dict[str, TrueBoxes]:
+    """True boxes of prepared scenes, of NYU40's classes where these are annotated; with `shell`
+    those of walls, floor and ceiling, too, which no detector gives.
+
+    Raises:
+        InputError: as `read_true_boxes`, or a scene is not there.
+    """
+    classes = _NYU40 if _NYU40 in read_index(path)["class_names"] else None
+    found = read_true_boxes(path, classes, scenes=scenes)
+    missing = sorted(set(scenes) - found.keys())
+    if missing:
+        raise InputError(f"{path}: no scan {quote(missing[0])}{_more(missing)}")
+    return found if shell else {n: _without(boxes, _SHELL) for n, boxes in found.items()}
+
+
 def class_names(path: Path, classes: str, truth: Mapping[str, TrueBoxes]) -> tuple[str, ...]:
     """The classes that are scored: a list of a prepared folder, or the labels of a file.
 
@@ -260,6 +275,7 @@ _FLAT = (
 )
 _TRUTH = 'a list of {"scene_id", "object_id", "box", "label"}'
 _BOX_KEYS = ("centre", "size", "heading", "box", "score", "label", "caption")
+_SHELL = ("wall", "floor", "ceiling")
 _NYU40 = "nyu40"  # whose class 0 means not annotated
 _LIMIT = 1e9  # metres: volumes of such boxes still fit in float64
 _LARGEST = 1.7e308
@@ -355,6 +371,12 @@ def _index_names(folder: Path, classes: str) -> tuple[str, ...]:
         known = ", ".join(lists) if isinstance(lists, dict) and lists else "none"
         raise InputError(f"{folder}: no class list {quote(classes)}; expected one of: {known}")
     return tuple(map(str, lists[classes]))
+
+
+def _without(boxes: TrueBoxes, labels: Collection[str]) -> TrueBoxes:
+    kept = [i for i, label in enumerate(boxes.labels) if label not in labels]
+    ids, names = (tuple(held[i] for i in kept) for held in (boxes.ids, boxes.labels))
+    return TrueBoxes(boxes.scene_id, ids, boxes.boxes[kept], names)
 
 
 def _more(names: Sequence[str]) -> str:

@@ -17,6 +17,8 @@ class SceneLMRecipe:
     `dtype` is the language model's ("auto": as it is stored); what is ours stays in float32.
     `scene_tokens` is what it reads of a scene: what Octavius' queries gather ("octavius"), a few
     tokens for each object ("objects"), or both. Regions below `least_score` are not shown to it.
+    With `focus` what a question speaks of is read again beside the question (`llm.focus`); that
+    takes object tokens.
     Without `lora_moe` the language model stays as it is. `weights` are what `o2s train scene-lm`
     trained of such a model: "pretrained" for those that come with o2s, or a file.
     """
@@ -26,9 +28,14 @@ class SceneLMRecipe:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     scene_tokens: SceneTokenKind = "octavius"
     least_score: float = 0.0
+    focus: bool = False
     lora_moe: LoraMoeConfig | None = None
     weights: str | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.focus and self.scene_tokens == "octavius":
+            raise ValueError("focus is true, expected false where scene_tokens is octavius")
 
 
 @no_type_check  # its constructor takes more than the fields, and checks them itself
@@ -50,6 +57,7 @@ class SceneLMConfig(PreTrainedConfig):
     encoder: dict[str, Any] | None = None
     lora_moe: dict[str, Any] | None = None
     scene_tokens: str = "octavius"
+    focus: bool = False
     scene_token_id: int = 0
     untrained: list[str] | None = None
 

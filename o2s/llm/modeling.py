@@ -32,10 +32,17 @@ from o2s.encoder import EncoderConfig, SceneEncoder, untrained_parts
 from o2s.errors import InputError
 from o2s.files import replacing
 from o2s.llm.configuration import SceneLMConfig, SceneLMRecipe
+from o2s.llm.focus import Pointed, QuestionFocus
 from o2s.llm.language_model import load_language_model
 from o2s.llm.lora_moe import LoraMoeConfig, LoraMoeModel
 from o2s.llm.processing import SceneLMProcessor
-from o2s.llm.scene_tokens import OBJECT_INPUTS, REGION_INPUTS, ObjectTokens, Projector
+from o2s.llm.scene_tokens import (
+    OBJECT_INPUTS,
+    REGION_INPUTS,
+    SCENE_INPUTS,
+    ObjectTokens,
+    Projector,
+)
 from o2s.llm.trained_parts import load_trained_parts, still_untrained
 
 WEIGHTS_FILE = "model.safetensors"
@@ -59,11 +66,13 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         self.language_model = language_model
         embedding = cast(Any, language_model).get_input_embeddings().weight
         width, std = embedding.shape[1], float(embedding.float().std())
-        self.projector, self.object_tokens = None, None
+        self.projector, self.object_tokens, self.focus = None, None, None
         if config.scene_tokens != "objects":
             self.projector = Projector(encoder.width, width, std)
         if config.scene_tokens != "octavius":
             self.object_tokens = ObjectTokens(encoder.width, width, std)
+            if config.focus:
+                self.focus = QuestionFocus(width, std)
         base = cast(Any, language_model)
         base = base.get_base_model() if isinstance(language_model, PeftModel) else base
         self._taken = inspect.signature(base.forward).parameters
@@ -83,7 +92,11 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         kind = recipe.scene_tokens
         queries = 0 if kind == "objects" else recipe.encoder.aggregator.queries
         processor = SceneLMProcessor(
-            tokenizer, queries, objects=kind != "octavius", least_score=recipe.least_score
+            tokenizer,
+            queries,
+            objects=kind != "octavius",
+            least_score=recipe.least_score,
+            focus=recipe.focus,
         )
         language_model.requires_grad_(False)
         untrained = untrained_parts(recipe.encoder, encoder.detector)
@@ -99,6 +112,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             encoder=o2s_config.to_dict(encoder.config),
             lora_moe=None if recipe.lora_moe is None else o2s_config.to_dict(recipe.lora_moe),
             scene_tokens=kind,
+            focus=recipe.focus,
             scene_token_id=processor.scene_token_id,
             untrained=untrained,
         )
@@ -127,6 +141,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         region_near: Int[Tensor, "B R"] | None = None,
         region_on: Int[Tensor, "B R"] | None = None,
         region_marks: Bool[Tensor, "B R"] | None = None,
+        focus_ids: Int[Tensor, "B Q S"] | None = None,
         question_ids: Int[Tensor, "B S"] | None = None,
         question_mask: Tensor | None = None,
         routing_weights: Float[Tensor, "B E"] | None = None,
@@ -146,6 +161,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             region_colors, region_labels, region_numbers, region_near, region_on, region_marks: for
                 object tokens, as the processor makes them; labels are token ids, -1 behind the
                 last.
+            focus_ids: the questions of each scene one by one, -1 behind the last token of each.
             question_ids, question_mask: the question alone, for the gate.
             routing_weights: a route computed before, instead of the question.
             labels: -100 where nothing is to be learnt.
@@ -157,7 +173,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             if input_ids is None:
                 raise ValueError("give input_ids or inputs_embeds")
             given = locals()
-            regions = {name: given[name] for name in REGION_INPUTS if given[name] is not None}
+            regions = {name: given[name] for name in SCENE_INPUTS if given[name] is not None}
             inputs_embeds = self._embed(input_ids, regions)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             positions = (attention_mask.cumsum(dim=-1) - 1).clamp_min(0)
@@ -183,10 +199,11 @@ class SceneLM(PreTrainedModel, GenerationMixin):
     def read_scene(
         self, regions: Mapping[str, Tensor]
     ) -> tuple[Float[Tensor, "B S D"], Bool[Tensor, "B S"]]:
-        """The scene tokens as the language model sees them, and which of them are real.
+        """The scene tokens as the language model sees them, and which of them are real; behind
+        them those of the focus of each question.
 
         Args:
-            regions: the tensors named in REGION_INPUTS.
+            regions: the tensors named in SCENE_INPUTS.
         """
         features, boxes, mask = (regions[name] for name in REGION_INPUTS[:3])
         tokens: list[Tensor] = []
@@ -196,14 +213,32 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             tokens.append(self.projector(gathered))
             masks.append(mask.new_ones(tokens[0].shape[:2]))
         if self.object_tokens is not None:
-            colors, ids, *others = (regions[name] for name in OBJECT_INPUTS)
-            real = ids >= 0
-            labels = self.get_input_embeddings()(ids.clamp_min(0)).float() * real[..., None]
-            labels = labels.sum(dim=2) / real.sum(dim=2, keepdim=True).clamp_min(1)
-            found = self.object_tokens(features, boxes, colors, labels, *others)
+            found = self._read_objects(self.object_tokens, regions)
             tokens.append(found.flatten(1, 2))
             masks.append(mask.repeat_interleave(found.shape[2], dim=1))
+            if self.focus is not None:
+                words, real = self._words(regions["focus_ids"])
+                places, on = boxes[..., :3], regions["region_on"]
+                focused = self.focus(words, real, found, places, on, mask)
+                tokens.append(focused.flatten(1, 2))
+                masks.append(real.any(dim=2).repeat_interleave(focused.shape[2], dim=1))
         return torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
+
+    def point(self, regions: Mapping[str, Tensor]) -> Pointed:
+        """What the questions speak of.
+
+        Args:
+            regions: the tensors named in SCENE_INPUTS.
+
+        Raises:
+            ValueError: this model has no focus.
+        """
+        if self.focus is None or self.object_tokens is None:
+            raise ValueError("the model was built without focus")
+        words, real = self._words(regions["focus_ids"])
+        found = self._read_objects(self.object_tokens, regions)
+        places = regions["region_boxes"][..., :3]
+        return self.focus.point(words, real, found, places, regions["region_mask"])
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As transformers' `generate`; the question is gated once, before the first token."""
@@ -237,7 +272,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         """The scene is read with the prompt; later steps find it in the cache."""
         if not is_first_iteration and kwargs.get("use_cache", True):
-            for name in REGION_INPUTS:
+            for name in SCENE_INPUTS:
                 kwargs.pop(name, None)
         return cast(Any, super()).prepare_inputs_for_generation(
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
@@ -323,6 +358,22 @@ class SceneLM(PreTrainedModel, GenerationMixin):
                 f"expected {int(real.sum())}"
             )
         return embeddings.masked_scatter(places[..., None], tokens[real].to(embeddings.dtype))
+
+    def _read_objects(
+        self, tokens: ObjectTokens, regions: Mapping[str, Tensor]
+    ) -> Float[Tensor, "B R 6 D"]:
+        features, boxes, _ = (regions[name] for name in REGION_INPUTS[:3])
+        colors, ids, *others = (regions[name] for name in OBJECT_INPUTS)
+        labels, real = self._words(ids)
+        labels = labels.sum(dim=2) / real.sum(dim=2, keepdim=True).clamp_min(1)
+        return tokens(features, boxes, colors, labels, *others)
+
+    def _words(
+        self, ids: Int[Tensor, "*B S"]
+    ) -> tuple[Float[Tensor, "*B S D"], Bool[Tensor, "*B S"]]:
+        """The embeddings of tokens, 0 where an id is -1; and where it is not."""
+        real = ids >= 0
+        return self.get_input_embeddings()(ids.clamp_min(0)).float() * real[..., None], real
 
     def _own_state(self, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """What is stored, out of a whole state dict (a gathered one, where weights are sharded)."""

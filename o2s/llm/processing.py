@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from o2s.encoder import pad_regions
+from o2s.llm.focus import FOCUS_TOKENS
 from o2s.llm.prompts import PLAIN_TEMPLATE, SCENE_PLACEHOLDER, Task, conversation
 from o2s.llm.relations import relations
 from o2s.llm.scene_tokens import NUMBERS, TOKENS_A_REGION
@@ -49,7 +50,8 @@ class SceneLMProcessor(ProcessorMixin):
     """Makes prompts and labels, for training and inference alike.
 
     One placeholder in the prompt becomes as many copies as the scene has tokens: `num_queries`, and
-    with `objects` six for each region of those that reach `least_score`. The question is tokenised
+    with `objects` six for each region of those that reach `least_score`. With `focus` each question
+    is followed by places for what it speaks of. The question is tokenised
     once more by itself for the gate: without system text, scene tokens, answer and padding, so that
     training and inference route alike.
     """
@@ -64,6 +66,7 @@ class SceneLMProcessor(ProcessorMixin):
         num_queries: int = 16,
         objects: bool = False,
         least_score: float = 0.0,
+        focus: bool = False,
         **kwargs: Any,
     ) -> None:
         tokenizer.add_special_tokens({"additional_special_tokens": [SCENE_PLACEHOLDER]})
@@ -72,6 +75,7 @@ class SceneLMProcessor(ProcessorMixin):
         self.num_queries = num_queries
         self.objects = objects
         self.least_score = least_score
+        self.focus = focus
         self.scene_token_id = cast(int, tokenizer.convert_tokens_to_ids(SCENE_PLACEHOLDER))
         super().__init__(tokenizer, **kwargs)
 
@@ -103,8 +107,8 @@ class SceneLMProcessor(ProcessorMixin):
             training), question_ids, question_mask [B, S]; with scenes region_features [B, R, F],
             region_boxes [B, R, 7] (centre, size, score), region_mask [B, R]; with `objects` also
             region_colors [B, R, 9], region_labels [B, R, L], region_numbers, region_near, region_on
-            and region_marks [B, R];
-            and, with answers, labels [B, T].
+            and region_marks [B, R], with `focus` focus_ids [B, Q, S], the tokens of each question
+            of a conversation, -1 behind the last; and, with answers, labels [B, T].
 
         Raises:
             ValueError: the numbers differ, or a question is empty.
@@ -144,6 +148,8 @@ class SceneLMProcessor(ProcessorMixin):
             data["labels"] = self._pad(labels, IGNORED, left=False)
         if looks is not None:
             data |= self._regions(looks, marked or [None] * len(looks))
+            if self.focus:
+                data["focus_ids"] = self._each_question(turns)
         return BatchFeature(data)
 
     def decode_answers(self, generated: Tensor, prompt_length: int) -> list[str]:
@@ -192,6 +198,8 @@ class SceneLMProcessor(ProcessorMixin):
             add(framing[1:])
             if number % 2 == 0:
                 add(self._words(questions[number // 2]))
+                if scene and self.focus:
+                    add([self.scene_token_id] * FOCUS_TOKENS)
             elif number // 2 < len(answers):
                 add(self._words(answers[number // 2]), learned=complete)
         if complete:
@@ -243,6 +251,15 @@ class SceneLMProcessor(ProcessorMixin):
             "region_on": on,
             "region_marks": marks,
         }
+
+    def _each_question(self, turns: Sequence[Sequence[str]]) -> Tensor:
+        words = [[self._words(question) for question in asked] for asked in turns]
+        longest = max(len(ids) for asked in words for ids in asked)
+        filled = torch.full((len(turns), max(map(len, turns)), longest), -1)
+        for i, asked in enumerate(words):
+            for q, ids in enumerate(asked):
+                filled[i, q, : len(ids)] = torch.tensor(ids)
+        return filled
 
     def _frame(self, messages: list[dict[str, str]]) -> str:
         tokenizer = cast(Any, self.tokenizer)

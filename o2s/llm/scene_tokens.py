@@ -30,6 +30,7 @@ OBJECT_INPUTS = (
     *("region_near", "region_on", "region_marks"),
 )
 REGION_INPUTS = ("region_features", "region_boxes", "region_mask", *OBJECT_INPUTS)
+SCENE_INPUTS = (*REGION_INPUTS, "focus_ids")  # with what the questions speak of
 
 
 class Projector(nn.Module):

@@ -32,12 +32,13 @@ def write_trained_parts(path: Path, model: nn.Module, facts: Mapping[str, Any]) 
 
 
 @torch.no_grad()
-def load_trained_parts(model: nn.Module, source: str) -> dict[str, Any]:
+def load_trained_parts(model: nn.Module, source: str, new: str | None = None) -> dict[str, Any]:
     """Fill in the parameters of a model that learn, and say what is known of them.
 
     Args:
         model: a SceneLM of the same recipe.
         source: "pretrained" for the weights that come with o2s; or a file.
+        new: what the names of weights begin with that the file may lack; they stay as they are.
 
     Raises:
         InputError: the file is missing or damaged, or was made for a model of another recipe.
@@ -48,6 +49,8 @@ def load_trained_parts(model: nn.Module, source: str) -> dict[str, Any]:
     if facts is None:
         raise InputError(f"{path}: expected the weights that `o2s train scene-lm` wrote")
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if new is not None and not any(name.startswith(new) for name in state):
+        own = {name: p for name, p in own.items() if not name.startswith(new)}
     differing = [n for n in own.keys() | state.keys() if _shape(own, n) != _shape(state, n)]
     if differing:
         raise InputError(

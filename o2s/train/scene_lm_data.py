@@ -113,6 +113,16 @@ class Example:
     marked: int | None
 
 
+@dataclass(frozen=True)
+class DescribedObject:
+    """An object that records refer to: its name, its box (centre and size, in world coordinates),
+    and what is said of it."""
+
+    name: str
+    box: list[float]
+    texts: list[str]
+
+
 class Instructions(Dataset[Example]):
     """Records with their scans."""
 
@@ -184,24 +194,29 @@ def usable(records: Records, scans: Mapping[str, EncodedScan]) -> Records:
 
 def seen_objects(records: Records, scans: Mapping[str, EncodedScan]) -> list[SeenObject]:
     """The objects that records refer to, where they were detected, with what is said of them."""
-    texts: dict[tuple[str, str], list[str]] = defaultdict(list)
-    about: dict[tuple[str, str], tuple[str, list[float]]] = {}
+    found: list[SeenObject] = []
+    for scene, objects in described_objects(records).items():
+        look = scans[scene].look
+        for o in objects.values():
+            place = match(scans[scene], o.box)
+            if place is not None:
+                colors = None if look.colors is None else look.colors[place]
+                color = color_of(o.name, o.texts)
+                label = look.boxes.labels[place]
+                found.append(SeenObject(look.features[place], colors, label, o.name, color))
+    return found
+
+
+def described_objects(records: Records) -> dict[str, dict[str, DescribedObject]]:
+    """The objects that records refer to, by scene and id."""
+    found: dict[str, dict[str, DescribedObject]] = defaultdict(dict)
     columns = ("task_type", "scene_id", "object_id", "object_name", "box", "answers")
     for kind, scene, identity, name, box, answers in zip(
         *(records[column] for column in columns), strict=True
     ):
         if kind in REFERRING:
-            about[scene, identity] = (" ".join(name.split("_")), box)
-            texts[scene, identity] += answers
-    found: list[SeenObject] = []
-    for key, (name, box) in about.items():
-        look = scans[key[0]].look
-        place = match(scans[key[0]], box)
-        if place is not None:
-            colors = None if look.colors is None else look.colors[place]
-            color = color_of(name, texts[key])
-            label = look.boxes.labels[place]
-            found.append(SeenObject(look.features[place], colors, label, name, color))
+            known = DescribedObject(" ".join(name.split("_")), box, [])
+            found[scene].setdefault(identity, known).texts.extend(answers)
     return found
 
 

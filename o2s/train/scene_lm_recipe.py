@@ -87,7 +87,9 @@ class InstructionRecipe:
     Args:
         model: what is trained; its `weights`, if given, are gone on from.
         data: what it learns from.
-        begin_in_language: whether new object tokens begin as words (`train.language_bridge`).
+        begin_in_language: whether new object tokens begin as words (`train.language_bridge`), and a
+            new focus with pointers that find things (`train.focus_fit`).
+        focus_steps: of fitting these pointers.
         augment: how the regions are changed at each draw.
         optimisation: how.
     """
@@ -95,5 +97,6 @@ class InstructionRecipe:
     model: SceneLMRecipe = field(default_factory=SceneLMRecipe)
     data: InstructionData = field(default_factory=InstructionData)
     begin_in_language: bool = True
+    focus_steps: int = 900
     augment: LookAugmentation = field(default_factory=LookAugmentation)
     optimisation: SceneLMOptimisation = field(default_factory=SceneLMOptimisation)

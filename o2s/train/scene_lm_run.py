@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,12 @@ from o2s.files import alone_in, clear_leftovers, write_json
 from o2s.llm.answering import SceneAnswerer
 from o2s.llm.modeling import SceneLM
 from o2s.llm.scene_tokens import ObjectTokens
-from o2s.llm.trained_parts import still_untrained, write_trained_parts
+from o2s.llm.trained_parts import (
+    load_trained_parts,
+    still_untrained,
+    write_trained_parts,
+)
+from o2s.train.focus_fit import Looked, fit_focus, pointings
 from o2s.train.language_bridge import SeenObject, begin_in_language
 from o2s.train.run_folder import Step, settle_recipe, train_with_progress
 from o2s.train.scene_lm import InstructionTrainer, training_arguments
@@ -59,25 +64,33 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
             settle_recipe(folder / "recipe.json", known)
         torch.manual_seed(settings.seed)
         with step("loading the language model"):
-            model, processor = SceneLM.build(recipe.model)
+            model, processor = SceneLM.build(replace(recipe.model, weights=None))
+            new = _load(model, recipe.model.weights)
+            new = new if recipe.begin_in_language else _New()
         length = settings.steps * settings.batch_size * settings.accumulate * args.world_size
         with step("reading instructions"):
-            (train, seen), (val, held_out) = (
-                _read(recipe, split, length) for split in ("train", "val")
+            (train, shown), (val, held_out) = (
+                _read(recipe, split, length, new) for split in ("train", "val")
             )
         facts: dict[str, Any] = {}
-        if _begins(recipe):
-            embedding = cast(Any, model).get_input_embeddings()
+        if new.object_tokens:
             with step("beginning in language"):
                 report = begin_in_language(
                     cast(ObjectTokens, model.object_tokens),
                     processor.tokenizer,
-                    embedding,
-                    seen,
-                    held_out,
+                    cast(Any, model).get_input_embeddings(),
+                    shown.objects,
+                    held_out.objects,
                 )
             facts["bridge"] = asdict(report)
             logger.info("the bridge begins with %s", report)
+        if new.focus:
+            with step("beginning to point"):
+                focus = fit_focus(
+                    model, processor, shown.questions, held_out.questions, recipe.focus_steps
+                )
+            facts["focus"] = asdict(focus)
+            logger.info("the focus begins with %s", focus)
         rate = settings.object_tokens_rate
         trainer = InstructionTrainer(model, processor, train, val, args, rate)
         train_with_progress(trainer, step)
@@ -88,28 +101,51 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
             facts |= {"recipe": known, "scores": {"val": scores}}
             write_trained_parts(folder / WEIGHTS, model, facts)
             SceneAnswerer(model.eval(), processor).save(folder / MODEL)
-            write_json(folder / SCORES, {"val": scores, **facts.get("bridge", {})})
+            begun = facts.get("bridge", {}) | facts.get("focus", {})
+            write_json(folder / SCORES, {"val": scores, **begun})
     return scores
 
 
+@dataclass(frozen=True)
+class _New:
+    """Which parts are new, and begin with what the records say."""
+
+    object_tokens: bool = False
+    focus: bool = False
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What the records of a split say to parts that begin."""
+
+    objects: list[SeenObject]
+    questions: list[Looked]
+
+
+def _load(model: SceneLM, before: str | None) -> _New:
+    """Go on from trained weights, if there are any; those may be of a model without focus."""
+    if before is None:
+        return _New(model.object_tokens is not None, model.focus is not None)
+    facts = load_trained_parts(model, before, new="focus.")
+    focused = facts.get("recipe", {}).get("model", {}).get("focus", False)
+    return _New(focus=model.focus is not None and not focused)
+
+
 def _read(
-    recipe: InstructionRecipe, split: str, length: int
-) -> tuple[Instructions, list[SeenObject]]:
-    """The records of a split, and what they say of its objects if the bridge begins with that."""
+    recipe: InstructionRecipe, split: str, length: int, new: _New
+) -> tuple[Instructions, _Shown]:
+    """The records of a split, and what they say to the parts that are new."""
     data, seed = recipe.data, recipe.optimisation.seed
     records = open_records(Path(data.instructions) / split)
     scans = read_scans(Path(data.encoded), sorted(set(records["scene_id"])))
     records = usable(records, scans)
-    seen = seen_objects(records, scans) if _begins(recipe) else []
+    shown = _Shown(
+        seen_objects(records, scans) if new.object_tokens else [],
+        pointings(records, scans, recipe.model.least_score) if new.focus else [],
+    )
     if split == "train":
         records = mix_tasks(records, data.weights, length, seed)
-        return Instructions(records, scans, augment=recipe.augment, seed=seed), seen
+        return Instructions(records, scans, augment=recipe.augment, seed=seed), shown
     kinds = {k: w for k, w in data.weights.items() if k != "conversation"} or data.weights
     even = dict.fromkeys(kinds, 1.0)
-    return Instructions(mix_tasks(records, even, data.val_records, seed), scans), seen
-
-
-def _begins(recipe: InstructionRecipe) -> bool:
-    """Whether there are new object tokens that shall begin as words."""
-    model = recipe.model
-    return recipe.begin_in_language and model.weights is None and model.scene_tokens != "octavius"
+    return Instructions(mix_tasks(records, even, data.val_records, seed), scans), shown

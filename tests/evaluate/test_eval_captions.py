@@ -50,9 +50,10 @@ def test_a_model_describes_its_own_or_true_boxes(
     table = json.loads(out)["tables"]["ll3da @0.5IoU"]
     assert table["all"]["counts"]["found"] == table["all"]["counts"]["objects"]
     held = read_predicted_boxes(tmp_path / "true" / "predictions.jsonl")
-    true = read_true_boxes(folder / "prepared")
-    for scene in SCENES:  # in the coordinates of the annotation
+    true = read_true_boxes(folder / "prepared", "nyu40")
+    for scene in SCENES:  # in the coordinates of the annotation, and of its classes
         assert held[scene].boxes == pytest.approx(true[scene].boxes, abs=1e-5)
+        assert held[scene].labels == true[scene].labels
     blind = read_predicted_boxes(tmp_path / "true" / "predictions_blind.jsonl")
     assert len({caption for boxes in blind.values() for caption in boxes.captions}) == 1
     code, out, err = o2s(capsys, *arguments, "--out", tmp_path / "found")

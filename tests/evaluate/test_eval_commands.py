@@ -9,6 +9,7 @@ from benchmark_fake import SCENES, table_scores, write
 from command_line import o2s
 
 from o2s.evaluate import running
+from o2s.evaluate.scene_boxes import read_regions
 from o2s.llm.answering import SceneAnswerer
 
 
@@ -151,6 +152,26 @@ def test_a_model_answers_seeing_blind_and_shuffled(
     )
     assert code == 0
     assert json.loads(out)["tables"]["leo"] == report["tables"]["leo"]
+
+
+def test_a_model_answers_about_true_boxes(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    shown: list[tuple[str, ...]] = []
+    look = running.Scenes.look
+
+    def seen(self: running.Scenes, name: str) -> Any:
+        found = look(self, name)
+        shown.append(found.boxes.labels)
+        return found
+
+    monkeypatch.setattr(running.Scenes, "look", seen)
+    code, out, err = o2s(capsys, *run_model(folder, tmp_path, "--regions", "reference"))
+    assert code == 0, err
+    true = read_regions(folder / "prepared", SCENES, shell=False)
+    assert set(shown) == {boxes.labels for boxes in true.values()}
+    assert all(boxes.labels for boxes in true.values())
+    assert json.loads(out)["made_from"]["regions"] == "reference"
 
 
 def test_a_killed_run_goes_on_where_it_stopped(

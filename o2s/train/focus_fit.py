@@ -1,0 +1,190 @@
+"""Begin the focus of questions: pointers that find what a question speaks of.
+
+Before the language model learns to read them, the pointers are fitted to what instruction records
+say of questions about one object. Nothing says which region the question's words are about, but:
+
+    the answer is a side            -> the side that the three pointers come to is that one
+    the answer names the object     -> what is spoken of is something that is near or on it, or
+                                       that it is near or on ("What is on the bed?" "pillow")
+    the answer does not             -> what is spoken of is the object ("What colour is the bed?")
+
+Each is the likelihood of what is said, summed over all regions that it may be said of.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from datasets import Dataset as Records
+from o2s.encoded import EncodedScan
+from o2s.encoder import evaluating
+from o2s.llm.focus import SIDES, Pointed
+from o2s.llm.modeling import SceneLM
+from o2s.llm.processing import SceneLMProcessor, arrange
+from o2s.llm.relations import relations
+from o2s.llm.scene_tokens import SCENE_INPUTS
+from o2s.scene import RegionFeatures
+from o2s.train.scene_lm_data import described_objects, match
+
+SCENES, QUESTIONS = 16, 8  # a step, and of each scene
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """A question, the regions that it may speak of (empty if that is not known), and the side of
+    SIDES that is its answer."""
+
+    text: str
+    regions: tuple[int, ...]
+    side: int | None
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A scene as the language model reads it, and questions about it."""
+
+    look: RegionFeatures
+    questions: tuple[Pointing, ...]
+
+
+@dataclass(frozen=True)
+class FocusReport:
+    """On held-out questions: the share whose region is pointed at, and whose side is right."""
+
+    pointed: float | None
+    sided: float | None
+
+
+def pointings(
+    records: Records,
+    scans: Mapping[str, EncodedScan],
+    least_score: float,
+) -> list[Looked]:
+    """What the questions of records say of where they point.
+
+    Args:
+        records: of `o2s instruct`; questions are those of VQA3D, objects all that are described.
+        scans: the scene of each.
+        least_score: regions below it are not read.
+    """
+    questions: dict[str, list[tuple[str, str, list[str]]]] = defaultdict(list)
+    columns = ("task_type", "scene_id", "conversations", "object_ids")
+    for kind, scene, turns, ids in zip(*(records[c] for c in columns), strict=True):
+        if kind == "VQA3D":
+            questions[scene].append((turns[0]["value"], turns[1]["value"], ids))
+    objects = described_objects(records)
+    found: list[Looked] = []
+    for scene, asked in sorted(questions.items()):
+        (look,), _ = arrange([scans[scene].look], None, sort=True, least_score=least_score)
+        scan = replace(scans[scene], look=look)
+        near, on = relations(look.boxes)
+        pointed: list[Pointing] = []
+        for text, answer, ids in asked:
+            side = SIDES.index(answer) if answer in SIDES else None
+            places: set[int] = set()
+            if len(ids) == 1 and ids[0] in objects[scene]:
+                about = objects[scene][ids[0]]
+                place = match(scan, about.box)
+                if place is not None and about.name in answer:
+                    # What it is near or on, and what is near or on it.
+                    places = {p for p in (near[place], on[place]) if p is not None}
+                    both = enumerate(zip(near, on, strict=True))
+                    places |= {p for p, others in both if place in others}
+                elif place is not None:
+                    places = {place}
+            if places or side is not None:
+                pointed.append(Pointing(text, tuple(sorted(places)), side))
+        if pointed and len(look.boxes):
+            found.append(Looked(look, tuple(pointed)))
+    return found
+
+
+def fit_focus(
+    model: SceneLM,
+    processor: SceneLMProcessor,
+    train: Sequence[Looked],
+    held_out: Sequence[Looked],
+    steps: int,
+    seed: int = 0,
+) -> FocusReport:
+    """Fit the pointers of a model's focus, and nothing else of it.
+
+    Args:
+        train: what they are fitted to.
+        held_out: what they are measured on.
+    """
+    assert model.focus is not None
+    random_ = random.Random(seed)
+    parameters = list(model.focus.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
+    model.train()
+    for _ in range(steps if train else 0):
+        chosen = [random_.choice(train) for _ in range(SCENES)]
+        asked = [random_.sample(c.questions, min(QUESTIONS, len(c.questions))) for c in chosen]
+        pointed = _point(model, processor, [c.look for c in chosen], asked)
+        allowed, side = _said(asked, pointed)
+        of_regions = (pointed.regions[:, :, 0] * allowed).sum(dim=2)[allowed.any(dim=2)]
+        of_sides = pointed.sides[side]
+        likely = torch.cat([of_regions, of_sides])
+        optimizer.zero_grad()
+        (-likely.clamp_min(1e-6).log().mean()).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+    for parameter in model.parameters():
+        parameter.grad = None
+    model.eval()
+    return measure_focus(model, processor, held_out)
+
+
+@torch.no_grad()
+def measure_focus(
+    model: SceneLM, processor: SceneLMProcessor, held_out: Sequence[Looked]
+) -> FocusReport:
+    """How often the pointers of a model find what questions speak of."""
+    right: list[bool] = []
+    sided: list[bool] = []
+    with evaluating(model):
+        for looked in held_out:
+            pointed = _point(model, processor, [looked.look], [looked.questions])
+            best = pointed.regions[0, :, 0].argmax(dim=1).tolist()
+            sides = pointed.sides[0].argmax(dim=1).tolist()
+            for question, region, side in zip(looked.questions, best, sides, strict=True):
+                if question.regions:
+                    right.append(region in question.regions)
+                if question.side is not None:
+                    sided.append(side == question.side)
+    return FocusReport(*(sum(x) / len(x) if x else None for x in (right, sided)))
+
+
+def _point(
+    model: SceneLM,
+    processor: SceneLMProcessor,
+    looks: Sequence[RegionFeatures],
+    asked: Sequence[Sequence[Pointing]],
+) -> Pointed:
+    texts = [[question.text for question in of_scene] for of_scene in asked]
+    answers = [["?"] * len(of_scene) for of_scene in asked]
+    batch = processor(texts, looks, answers)
+    inputs = {name: batch[name].to(model.device) for name in SCENE_INPUTS}
+    return model.point(inputs)
+
+
+def _said(
+    asked: Sequence[Sequence[Pointing]], pointed: Pointed
+) -> tuple[Bool[Tensor, "B Q R1"], Bool[Tensor, "B Q 4"]]:
+    """Which regions each question may speak of, and which side is its answer."""
+    allowed = torch.zeros_like(pointed.regions[:, :, 0], dtype=torch.bool)
+    side = torch.zeros_like(pointed.sides, dtype=torch.bool)
+    for i, of_scene in enumerate(asked):
+        for q, question in enumerate(of_scene):
+            allowed[i, q, list(question.regions)] = True
+            if question.side is not None:
+                side[i, q, question.side] = True
+    return allowed, side
