@@ -92,7 +92,7 @@ def _show(progress: Progress, answerer: "SceneAnswerer", name: str, folder: Path
     """All of one scan."""
     from o2s import encoded
     from o2s.io import bundled_scan
-    from o2s.llm.modeling import untrained_for_tokens
+    from o2s.llm.saved import untrained_for_tokens
 
     scan, questions = bundled_scan(name), QUESTIONS[name]
     folder.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def load_encoder(source: ModelSource) -> tuple["SceneEncoder", list[str]]:
     from o2s.encoder import SceneEncoder, untrained_parts
 
     if source.folder is not None:
-        from o2s.llm.modeling import load_encoder as load_saved_encoder
+        from o2s.llm.saved import load_encoder as load_saved_encoder
 
         return load_saved_encoder(source.folder)
     config = load_encoder_config(source)

@@ -51,6 +51,7 @@ ANYTHING = {
     "cli_eval_captions",
     "cli_eval_detection",
     "cli_eval_images",
+    "cli_eval_naming",
     "cli_eval_probe",
     "cli_eval_qa",
     "cli_eval_shared",

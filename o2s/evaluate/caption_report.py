@@ -60,6 +60,22 @@ def read_described(path: Path) -> list[DescribedObject]:
     return [replace(o, names=names[o.scene_id, o.object_id]) for o in found.values()]
 
 
+def check_boxes(
+    described: Sequence[DescribedObject],
+    truth: Mapping[str, TrueBoxes],
+    *,
+    reference: Path,
+    boxes: Path,
+) -> None:
+    """Raise InputError unless there is a true box of each object."""
+    for o in described:
+        if o.scene_id not in truth or o.object_id not in truth[o.scene_id].ids:
+            raise InputError(
+                f"{boxes}: no box of object {quote(o.object_id)} in scene {quote(o.scene_id)}, "
+                f"which {reference} describes"
+            )
+
+
 def check_captions(
     described: Sequence[DescribedObject],
     truth: Mapping[str, TrueBoxes],
@@ -70,12 +86,7 @@ def check_captions(
     found_in: Path,
 ) -> None:
     """Raise InputError where descriptions, true boxes and predictions do not belong together."""
-    for o in described:
-        if o.scene_id not in truth or o.object_id not in truth[o.scene_id].ids:
-            raise InputError(
-                f"{boxes}: no box of object {quote(o.object_id)} in scene {quote(o.scene_id)}, "
-                f"which {reference} describes"
-            )
+    check_boxes(described, truth, reference=reference, boxes=boxes)
     scenes = {o.scene_id for o in described}
     for scene, predicted in predictions.items():
         if scene not in scenes:

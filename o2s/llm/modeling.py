@@ -12,15 +12,13 @@ import copy
 import inspect
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from peft import PeftModel, get_peft_model
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
     GenerationMixin,
@@ -28,7 +26,7 @@ from transformers import (
 )
 
 from o2s import config as o2s_config
-from o2s.encoder import EncoderConfig, SceneEncoder, untrained_parts
+from o2s.encoder import SceneEncoder, untrained_parts
 from o2s.errors import InputError
 from o2s.files import replacing
 from o2s.llm.configuration import SceneLMConfig, SceneLMRecipe
@@ -36,6 +34,7 @@ from o2s.llm.focus import Pointed, QuestionFocus
 from o2s.llm.language_model import load_language_model
 from o2s.llm.lora_moe import LoraMoeConfig, LoraMoeModel
 from o2s.llm.processing import SceneLMProcessor
+from o2s.llm.saved import WEIGHTS_FILE, build_encoder, load_state, read_saved
 from o2s.llm.scene_tokens import (
     OBJECT_INPUTS,
     REGION_INPUTS,
@@ -45,7 +44,6 @@ from o2s.llm.scene_tokens import (
 )
 from o2s.llm.trained_parts import load_trained_parts, still_untrained
 
-WEIGHTS_FILE = "model.safetensors"
 _OF_QUERIES = ("aggregator", "projector")
 
 
@@ -141,7 +139,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         region_near: Int[Tensor, "B R"] | None = None,
         region_on: Int[Tensor, "B R"] | None = None,
         region_marks: Bool[Tensor, "B R"] | None = None,
-        focus_ids: Int[Tensor, "B Q S"] | None = None,
+        focus_ids: Int[Tensor, "B Q W"] | None = None,
         question_ids: Int[Tensor, "B S"] | None = None,
         question_mask: Tensor | None = None,
         routing_weights: Float[Tensor, "B E"] | None = None,
@@ -319,7 +317,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             InputError: the folder or a file in it is missing or does not fit.
         """
         path = Path(folder)
-        config, stored = _read_saved(path)
+        config, stored = read_saved(path)
         base, _tokenizer = load_language_model(
             language_model or config.language_model, config.language_model_dtype
         )
@@ -327,13 +325,13 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         if config.lora_moe is not None:
             experts = o2s_config.from_dict(config.lora_moe, LoraMoeConfig)
             base = get_peft_model(cast(Any, base), experts)
-        encoder = _build_encoder(config)
+        encoder = build_encoder(config)
         model = cls(config, encoder=encoder, language_model=base)
         expected = model._own_state()
         if expected.keys() != stored.keys():
             differ = ", ".join(sorted(expected.keys() ^ stored.keys())[:5])
             raise InputError(f"{path / WEIGHTS_FILE}: keys do not fit the config ({differ})")
-        _load_state(model, stored, path, strict=False)
+        load_state(model, stored, path, strict=False)
         model._freeze()
         return model.eval()
 
@@ -394,49 +392,3 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         """Only what makes scene tokens of regions, and the adapter, learn."""
         self.encoder.requires_grad_(False)
         self.encoder.aggregator.requires_grad_(self.projector is not None)
-
-
-def load_encoder(folder: Path) -> tuple[SceneEncoder, list[str]]:
-    """The encoder of a saved SceneLM without its language model, and the untrained parts.
-
-    Raises:
-        InputError: the folder or a file in it is missing or does not fit.
-    """
-    config, stored = _read_saved(folder)
-    encoder = _build_encoder(config)
-    prefix = "encoder."
-    state = {key.removeprefix(prefix): v for key, v in stored.items() if key.startswith(prefix)}
-    _load_state(encoder, state, folder, strict=True)
-    return encoder, untrained_for_tokens(config)
-
-
-def untrained_for_tokens(config: SceneLMConfig) -> list[str]:
-    """The parts that hold random numbers of those that make the encoder's scene tokens: also the
-    queries, where the language model does not read them."""
-    parts = list(config.untrained or [])
-    unread = config.scene_tokens == "objects" and "aggregator" not in parts
-    return [*parts, "aggregator"] if unread else parts
-
-
-def _read_saved(folder: Path) -> tuple[SceneLMConfig, dict[str, Tensor]]:
-    for name in ("config.json", WEIGHTS_FILE):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder}: holds no {name}, expected a folder of a saved SceneLM")
-    try:
-        return SceneLMConfig.from_pretrained(folder), load_file(folder / WEIGHTS_FILE)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{folder}: not a readable SceneLM ({error})") from error
-
-
-def _build_encoder(config: SceneLMConfig) -> SceneEncoder:
-    """The encoder of a saved model; its weights lie in the model's folder and nowhere else."""
-    encoder_config = o2s_config.from_dict(config.encoder or {}, EncoderConfig)
-    return SceneEncoder.build(replace(encoder_config, point_bert_weights=None))
-
-
-def _load_state(model: nn.Module, state: dict[str, Tensor], folder: Path, *, strict: bool) -> None:
-    try:
-        model.load_state_dict(state, strict=strict)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{folder / WEIGHTS_FILE}: does not fit the model ({reason})") from error

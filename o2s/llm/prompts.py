@@ -14,6 +14,7 @@ SYSTEM: dict[Task, str] = {
 }
 
 DESCRIBE_OBJECT = "Describe this object."
+NAME_OBJECT = "What is this object?"
 
 
 def conversation(

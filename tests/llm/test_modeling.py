@@ -21,8 +21,9 @@ from transformers import (
 from o2s.errors import InputError
 from o2s.llm.answering import SceneAnswerer
 from o2s.llm.lora_moe import LoraMoeModel
-from o2s.llm.modeling import SceneLM, load_encoder
+from o2s.llm.modeling import SceneLM
 from o2s.llm.prompts import DESCRIBE_OBJECT
+from o2s.llm.saved import load_encoder
 from o2s.scene import RegionFeatures
 
 LOOKS = [random_look(0, 3), random_look(1, 6), random_look(2, 0)]

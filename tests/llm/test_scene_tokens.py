@@ -12,8 +12,8 @@ from o2s import config
 from o2s.errors import InputError
 from o2s.llm.answering import SceneAnswerer
 from o2s.llm.configuration import SceneLMRecipe
-from o2s.llm.modeling import load_encoder
 from o2s.llm.prompts import DESCRIBE_OBJECT
+from o2s.llm.saved import load_encoder
 from o2s.llm.scene_tokens import REGION_INPUTS
 from o2s.llm.trained_parts import PRETRAINED, load_trained_parts, write_trained_parts
 from o2s.own_weights import read_facts

@@ -156,6 +156,35 @@ def test_a_new_model_begins_in_language(data: Path, language_model: str, tmp_pat
     assert 0 <= scores["named"] <= 1
 
 
+def test_a_focus_begins_also_where_what_goes_on_had_none(
+    data: Path, language_model: str, tmp_path: Path
+) -> None:
+    plain = replace(recipe(data, language_model, steps=2), begin_in_language=True, focus_steps=2)
+
+    def begun(name: str, before: str | None) -> set[str]:
+        weights = None if before is None else str(tmp_path / before / scene_lm_run.WEIGHTS)
+        model = replace(plain.model, focus=name != "plain", weights=weights)
+        train_scene_lm(replace(plain, model=model), tmp_path / name, step)
+        return set(json.loads((tmp_path / name / scene_lm_run.SCORES).read_bytes())) - {"val"}
+
+    assert begun("plain", None) == {"names", "named", "colored"}
+    assert begun("new", None) == {"names", "named", "colored", "pointed", "sided"}
+    assert begun("added", "plain") == {"pointed", "sided"}
+    assert begun("on", "added") == set()
+    last = SceneAnswerer.load(tmp_path / "on" / scene_lm_run.MODEL)
+    assert last.model.focus is not None
+    before = weights_of(tmp_path / "added")
+    changed = [
+        not torch.allclose(parameter, before[f"focus.{name}"].float(), atol=1e-3)
+        for name, parameter in last.model.focus.named_parameters()
+    ]
+    assert any(changed)
+    with pytest.raises(InputError, match="made for a model of another recipe"):
+        SceneAnswerer.build(
+            replace(plain.model, focus=True, weights=str(tmp_path / "plain" / scene_lm_run.WEIGHTS))
+        )
+
+
 def test_queries_have_nothing_to_begin_in_language(
     data: Path, language_model: str, tmp_path: Path
 ) -> None:
