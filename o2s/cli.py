@@ -108,7 +108,9 @@ def ask(
     verbose: Annotated[
         bool,
         typer.Option(
-            "--verbose", help="Say how long the first word and the others took, of one question."
+            "--verbose",
+            help="Say what each question is taken to speak of; and, of one question, how long the "
+            "first word and the others took.",
         ),
     ] = False,
     trust_pickle: TrustOption = False,
@@ -130,8 +132,13 @@ def ask(
                 answers = [answer]
             else:
                 answers = answerer.converse(look, questions, max_new_tokens=max_new_tokens)
-    if verbose and len(questions) == 1:
-        logger.info("%s", clock)
+    if verbose:
+        for question, spoken in zip(
+            questions, answerer.spoken_of(look, questions) or [], strict=False
+        ):
+            logger.info("%s speaks of: %s", question, spoken)
+        if len(questions) == 1:
+            logger.info("%s", clock)
     say_untrained(answerer.untrained)
     if json_output:
         said = [answer_json(scan, answer, len(look.boxes)) for answer in answers]

@@ -15,8 +15,9 @@ from o2s.encoder import evaluating
 from o2s.errors import InputError
 from o2s.llm.configuration import SceneLMRecipe
 from o2s.llm.modeling import SceneLM
-from o2s.llm.processing import SceneLMProcessor
+from o2s.llm.processing import SceneLMProcessor, arrange
 from o2s.llm.prompts import DESCRIBE_OBJECT, Task
+from o2s.llm.scene_tokens import SCENE_INPUTS
 from o2s.scene import RegionFeatures, SceneTokens
 
 
@@ -27,6 +28,20 @@ class Answer:
     question: str
     text: str
     route: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What a question speaks of: a region by its number in the scan and its label, or the room,
+    which has no number; and how sure that is, 0 to 1."""
+
+    region: int | None
+    label: str
+    probability: float
+
+    def __str__(self) -> str:
+        number = "" if self.region is None else f"region {self.region}, "
+        return f"{number}{self.label} ({self.probability:.0%})"
 
 
 class TokenClock(BaseStreamer):
@@ -150,6 +165,25 @@ class SceneAnswerer:
             Answer(question, text, tuple(route))
             for question, text, route in zip(questions, texts, routes, strict=True)
         ]
+
+    def spoken_of(self, look: RegionFeatures, questions: Sequence[str]) -> list[Spoken] | None:
+        """What the model takes each of the questions about one scan to speak of; None without
+        focus, or where the scan has no regions."""
+        if self.model.focus is None or not len(look.boxes):
+            return None
+        (shown,), _ = arrange([look], None, sort=True, least_score=self.processor.least_score)
+        batch = self._batch([list(questions)], [shown], [["?"] * len(questions)])
+        with torch.inference_mode(), evaluating(self.model):
+            pointed = self.model.point({name: batch[name] for name in SCENE_INPUTS})
+        shares, regions = pointed.regions[0, :, 0].max(dim=1)
+        found: list[Spoken] = []
+        for share, region in zip(shares.tolist(), regions.tolist(), strict=True):
+            if region == len(shown.boxes):
+                found.append(Spoken(None, "the room", share))
+            else:
+                same = (look.boxes.centres == shown.boxes.centres[region]).all(dim=1)
+                found.append(Spoken(int(same.int().argmax()), shown.boxes.labels[region], share))
+        return found
 
     def caption(
         self,

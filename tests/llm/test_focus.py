@@ -9,7 +9,7 @@ import pytest
 import torch
 from fakes import random_look, save_language_model, small_recipe
 
-from o2s.llm.answering import SceneAnswerer
+from o2s.llm.answering import SceneAnswerer, Spoken
 from o2s.llm.focus import FOCUS_TOKENS, QuestionFocus
 from o2s.llm.modeling import SceneLM
 from o2s.llm.scene_tokens import SCENE_INPUTS, TOKENS_A_REGION
@@ -177,6 +177,26 @@ def test_answers_are_the_same_alone_and_in_a_batch(answerer: SceneAnswerer) -> N
     ]
     assert [a.text for a in together] == [a.text for a in alone]
     assert answerer.ask_batch(None, QUESTIONS[:1], max_new_tokens=2)  # blind
+
+
+@torch.no_grad()
+def test_what_a_question_is_taken_to_speak_of(answerer: SceneAnswerer, language_model: str) -> None:
+    turned = torch.arange(4, -1, -1)
+    look = LOOKS[1].select(turned)  # the worst first: the language model reads them by score
+    batch = answerer.processor([QUESTIONS], [look], [["?"] * 3])
+    pointed = answerer.model.point({name: batch[name] for name in SCENE_INPUTS}).regions[0, :, 0]
+    found = answerer.spoken_of(look, QUESTIONS)
+    assert found is not None
+    for spoken, shares in zip(found, pointed, strict=True):
+        assert spoken.probability == pytest.approx(float(shares.max()))
+        best = int(shares.argmax())
+        expected = (None, "the room") if best == 5 else (4 - best, "object")
+        assert (spoken.region, spoken.label) == expected
+    assert str(Spoken(3, "bed", 0.5)) == "region 3, bed (50%)"
+    assert str(Spoken(None, "the room", 1.0)) == "the room (100%)"
+    assert answerer.spoken_of(LOOKS[2], QUESTIONS) is None
+    plain = SceneAnswerer.build(small_recipe(language_model, scene_tokens="objects"))
+    assert plain.spoken_of(look, QUESTIONS) is None
 
 
 def test_it_is_stored_with_the_model(answerer: SceneAnswerer, tmp_path: Path) -> None:
