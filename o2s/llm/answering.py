@@ -32,15 +32,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Spoken:
-    """What a question speaks of: a region by its number in the scan and its label, or the room,
-    which has no number; and how sure that is, 0 to 1."""
+    """What a question speaks of: a region by its place in the scan and its label, or the
+    room, which has none; and how sure that is, 0 to 1."""
 
     region: int | None
     label: str
     probability: float
 
     def __str__(self) -> str:
-        number = "" if self.region is None else f"region {self.region}, "
+        number = "" if self.region is None else f"#{self.region + 1} "  # as in tables and pictures
         return f"{number}{self.label} ({self.probability:.0%})"
 
 

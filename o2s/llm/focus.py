@@ -48,23 +48,23 @@ class QuestionFocus(nn.Module):
     compared by one random projection of their embeddings, which keeps their similarity.
     """
 
-    def __init__(self, language_width: int, embedding_std: float, width: int = 96) -> None:
+    def __init__(self, language_width: int, embedding_std: float, width: int = 80) -> None:
         super().__init__()
         self.scale = embedding_std
         self.read = nn.Linear(language_width, width)
         self.context = nn.ModuleList(
-            nn.Conv1d(width, width, kernel_size=5, padding=2) for _ in range(3)
+            nn.Conv1d(width, width, kernel_size=3, padding=1) for _ in range(3)
         )
         self.roles = nn.Linear(width, len(ROLES))
         self.words = nn.Linear(language_width, width, bias=False)
-        self.regions = nn.Linear(language_width, width, bias=False)
-        self.weights = nn.Parameter(torch.full((TOKENS_A_REGION, width), 1 / TOKENS_A_REGION))
+        self.regions = nn.Linear(TOKENS_A_REGION * language_width, width, bias=False)
         self.room = nn.Linear(width, 1)
         self.sharpness = nn.Parameter(torch.tensor(4.0))
         self.sides = nn.Parameter(embedding_std * torch.randn(len(SIDES), language_width))
         self.kind = nn.Parameter(torch.zeros(FOCUS_TOKENS, language_width))
         nn.init.normal_(self.words.weight, std=language_width**-0.5)
-        self.regions.weight.data.copy_(self.words.weight.detach())
+        alike = self.words.weight.detach().repeat(1, TOKENS_A_REGION) / TOKENS_A_REGION
+        self.regions.weight.data.copy_(alike)
 
     def forward(
         self,
@@ -113,7 +113,7 @@ class QuestionFocus(nn.Module):
         attention = self.roles(read).masked_fill(~real[..., None], -1e9).softmax(dim=2)
         said = torch.einsum("bqsp,bqsw->bqpw", attention, self.words(words))
         told = torch.einsum("bqsp,bqsw->bqpw", attention, read)
-        keys = (self.regions(tokens) * self.weights).sum(dim=2)
+        keys = self.regions(tokens.flatten(2))
         scores = torch.einsum("bqpw,brw->bqpr", said, keys) * keys.shape[-1] ** -0.5
         scores = scores.masked_fill(~mask[:, None, None], -1e9)
         regions = torch.cat([scores, self.room(told)], dim=3).softmax(dim=3)

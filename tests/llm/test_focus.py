@@ -192,7 +192,7 @@ def test_what_a_question_is_taken_to_speak_of(answerer: SceneAnswerer, language_
         best = int(shares.argmax())
         expected = (None, "the room") if best == 5 else (4 - best, "object")
         assert (spoken.region, spoken.label) == expected
-    assert str(Spoken(3, "bed", 0.5)) == "region 3, bed (50%)"
+    assert str(Spoken(3, "bed", 0.5)) == "#4 bed (50%)"
     assert str(Spoken(None, "the room", 1.0)) == "the room (100%)"
     assert answerer.spoken_of(LOOKS[2], QUESTIONS) is None
     plain = SceneAnswerer.build(small_recipe(language_model, scene_tokens="objects"))
