@@ -91,9 +91,9 @@ class SceneAnswerer:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise InputError(f"{folder}: not a readable saved model ({reason})") from error
 
-    def save(self, folder: Path) -> None:
-        """Store model and processor."""
-        self.model.save_pretrained(folder)
+    def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+        """Store model and processor; `state` are the whole weights, where they are sharded."""
+        self.model.save_pretrained(folder, state_dict=state)
         self.processor.save_pretrained(folder)
 
     def to(self, device: torch.device | str) -> "SceneAnswerer":

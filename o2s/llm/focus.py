@@ -59,7 +59,7 @@ class QuestionFocus(nn.Module):
         self.words = nn.Linear(language_width, width, bias=False)
         self.regions = nn.Linear(TOKENS_A_REGION * language_width, width, bias=False)
         self.room = nn.Linear(width, 1)
-        self.sharpness = nn.Parameter(torch.tensor(4.0))
+        self.sharpness = nn.Parameter(torch.tensor([4.0]))  # FSDP takes no scalars
         self.sides = nn.Parameter(embedding_std * torch.randn(len(SIDES), language_width))
         self.kind = nn.Parameter(torch.zeros(FOCUS_TOKENS, language_width))
         nn.init.normal_(self.words.weight, std=language_width**-0.5)

@@ -75,6 +75,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         base = base.get_base_model() if isinstance(language_model, PeftModel) else base
         self._taken = inspect.signature(base.forward).parameters
         self.generation_config = base.generation_config
+        self._no_split_modules = base._no_split_modules  # what FSDP shards one by one
 
     @classmethod
     def build(

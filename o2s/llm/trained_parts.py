@@ -19,15 +19,25 @@ from o2s.own_weights import read_facts, write_own_weights
 PRETRAINED = Path(str(files("o2s") / "pretrained" / "o2s_tiny.safetensors"))
 
 
-def write_trained_parts(path: Path, model: nn.Module, facts: Mapping[str, Any]) -> None:
+def write_trained_parts(
+    path: Path,
+    model: nn.Module,
+    facts: Mapping[str, Any],
+    state: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """The parameters of a model that learn, in half precision, whole or not at all.
 
     Args:
         path: a .safetensors file.
         model: a SceneLM.
         facts: plain values about it and its training.
+        state: its whole weights, where those of the model are sharded.
     """
-    own = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    own = {
+        name: p.detach() if state is None else state[name]
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
     write_own_weights(path, own, {**facts, "scene_lm": True})
 
 

@@ -103,6 +103,13 @@ class ScoredTrainer(Trainer):
         """Scores by name."""
         raise NotImplementedError
 
+    def gathered_state(self) -> dict[str, torch.Tensor] | None:
+        """The whole weights, where processes hold a part of them each (FSDP, DeepSpeed), in the
+        first process; None where each has them. All processes must call it."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return self.accelerator.get_state_dict(self.model_wrapped)
+        return None
+
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **_: Any) -> dict[str, float]:
         """The scores on val."""
         found = self.score(self.val)

@@ -116,8 +116,9 @@ class InstructionTrainer(ScoredTrainer):
         rows = range(mine, len(records), count)
         size = self.args.per_device_eval_batch_size
         with evaluating(model):
-            for start in range(0, len(rows), size):
-                examples: list[Any] = [records[i] for i in rows[start : start + size]]
+            # As many batches in each process, since sharded weights are gathered by all at once.
+            for start in range(0, -(-len(records) // count), size):
+                examples: list[Any] = [records[i] for i in rows[start : start + size] or [0]]
                 inputs: Any = self._prepare_inputs(self.data_collator(examples))
                 kinds, labels = inputs.pop("kinds"), inputs.pop("labels")
                 places, wanted = answers_in(labels)
@@ -127,7 +128,8 @@ class InstructionTrainer(ScoredTrainer):
                 spread = torch.zeros(counted.shape).masked_scatter(counted.cpu(), losses.cpu())
                 means = spread.sum(dim=1) / counted.sum(dim=1).cpu()
                 exact = (right | ~counted).all(dim=1).tolist()
-                found += zip(kinds, means.tolist(), exact, strict=True)
+                if start < len(rows):
+                    found += zip(kinds, means.tolist(), exact, strict=True)
         if count > 1:
             found = gather_object(found)
         return summarise(found)

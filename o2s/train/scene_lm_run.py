@@ -95,12 +95,13 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
         trainer = InstructionTrainer(model, processor, train, val, args, rate)
         train_with_progress(trainer, step)
         scores = trainer.score(val)
+        state = trainer.gathered_state()
         if first:
             model.config.untrained = still_untrained(model.config.untrained or [])
             known = {key: value for key, value in known.items() if key != "data"}
             facts |= {"recipe": known, "scores": {"val": scores}}
-            write_trained_parts(folder / WEIGHTS, model, facts)
-            SceneAnswerer(model.eval(), processor).save(folder / MODEL)
+            write_trained_parts(folder / WEIGHTS, model, facts, state)
+            SceneAnswerer(model.eval(), processor).save(folder / MODEL, state)
             begun = facts.get("bridge", {}) | facts.get("focus", {})
             write_json(folder / SCORES, {"val": scores, **begun})
     return scores
