@@ -25,7 +25,7 @@ from o2s.evaluate.running import Progress, Scenes, Store
 from o2s.evaluate.scene_boxes import TrueBoxes
 from o2s.llm.answering import SceneAnswerer
 from o2s.llm.prompts import NAME_OBJECT
-from o2s.ops.boxes import box_iou
+from o2s.ops.boxes import same_box
 
 SAME_OBJECT = 0.25
 FILE = "names.jsonl"
@@ -174,11 +174,6 @@ def _key(o: DescribedObject) -> str:
 
 def _region(o: DescribedObject, truth: TrueBoxes, scenes: Scenes) -> int | None:
     """The region that is an object, if one is."""
-    boxes = scenes.look(o.scene_id).boxes
-    if not len(boxes):
-        return None
-    wanted = torch.from_numpy(truth.boxes[truth.ids.index(o.object_id)]).clone()[None]
-    wanted[:, :3] -= torch.from_numpy(scenes.offset(o.scene_id))
-    overlap = box_iou(wanted.float(), boxes.tensor)[0]
-    best = int(overlap.argmax())
-    return best if overlap[best] >= SAME_OBJECT else None
+    wanted = torch.from_numpy(truth.boxes[truth.ids.index(o.object_id)]).clone()
+    wanted[:3] -= torch.from_numpy(scenes.offset(o.scene_id))
+    return same_box(wanted.float(), scenes.look(o.scene_id).boxes.tensor, SAME_OBJECT)

@@ -31,6 +31,17 @@ def box_iou(a: Float32[Tensor, "R 7"], b: Float32[Tensor, "S 7"]) -> Float32[Ten
     return torch.where(union > 0, overlap / torch.where(union > 0, union, 1), 0)
 
 
+def same_box(
+    wanted: Float32[Tensor, "7"], boxes: Float32[Tensor, "R 7"], least: float = 0.25
+) -> int | None:
+    """The row of the box that overlaps a wanted one most; None where no IoU reaches `least`."""
+    if not len(boxes):
+        return None
+    overlap = box_iou(wanted[None], boxes)[0]
+    best = int(overlap.argmax())
+    return best if overlap[best] >= least else None
+
+
 def nms_3d(
     boxes: Float32[Tensor, "R 7"],
     scores: Float32[Tensor, "R"],

@@ -22,7 +22,7 @@ from o2s.encoded import EncodedScan
 from o2s.errors import InputError
 from o2s.llm.processing import SceneLMProcessor
 from o2s.llm.prompts import Task
-from o2s.ops.boxes import box_iou
+from o2s.ops.boxes import same_box
 from o2s.scene import Boxes, RegionFeatures
 from o2s.train.language_bridge import SeenObject, color_of
 
@@ -35,7 +35,6 @@ PROMPTED: Mapping[str, Task] = {
     "description3d": "describe",
 }
 REFERRING = ("classification3d", "description3d")
-SAME_OBJECT = 0.25  # IoU from which a region is the object that a record is about
 
 
 @dataclass(frozen=True)
@@ -244,13 +243,9 @@ def mix_tasks(records: Records, weights: Mapping[str, float], length: int, seed:
 
 def match(scan: EncodedScan, box: Sequence[float]) -> int | None:
     """The region that is the object in a box (centre and size, in world coordinates), if one is."""
-    if not len(scan.look.boxes):
-        return None
-    wanted = torch.tensor([[*box, 0.0]], dtype=torch.float64)
-    wanted[:, :3] -= scan.offset
-    overlap = box_iou(wanted.float(), scan.look.boxes.tensor)[0]
-    best = int(overlap.argmax())
-    return best if overlap[best] >= SAME_OBJECT else None
+    wanted = torch.tensor([*box, 0.0], dtype=torch.float64)
+    wanted[:3] -= scan.offset
+    return same_box(wanted.float(), scan.look.boxes.tensor)
 
 
 def _join(a: Boxes, b: Boxes) -> Boxes:

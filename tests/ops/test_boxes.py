@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from o2s.ops.boxes import box_iou, nms_3d, points_in_boxes
+from o2s.ops.boxes import box_iou, nms_3d, points_in_boxes, same_box
 from o2s.scene import Boxes
 
 
@@ -152,3 +152,14 @@ def test_faces_belong_to_the_box_and_the_heading_is_that_of_the_corners():
     assert points_in_boxes(centre + (corners - centre) * 1.001, boxes.tensor, 0.01).all()
     upright = torch.tensor([[0.0, 0, 0, 2, 2, 2, 0]])
     assert points_in_boxes(torch.tensor([[1.0, 1, -1], [1, 0, 0]]), upright).all()
+
+
+def test_the_box_that_is_the_wanted_one():
+    boxes = torch.tensor([[0.0, 0, 0, 1, 1, 1, 0], [0.2, 0, 0, 1, 1, 1, 0], [9, 9, 9, 1, 1, 1, 0]])
+    wanted = torch.tensor([0.15, 0, 0, 1, 1, 1, 0])
+    assert same_box(wanted, boxes) == 1
+    assert same_box(wanted, boxes[2:]) is None
+    assert same_box(wanted, boxes[:0]) is None
+    third = torch.tensor([0.5, 0, 0, 1, 1, 1, 0])  # an IoU of a third with the first
+    assert same_box(third, boxes[:1], 0.33) == 0
+    assert same_box(third, boxes[:1], 0.34) is None
