@@ -78,7 +78,7 @@ def step(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def main() -> None:
     """Train what is missing, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--instructions", type=Path, required=True)
     parser.add_argument("--encoded", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -119,7 +119,7 @@ def report_names(
         made_from: facts for the report.
         notes: further notes.
     """
-    right = {
+    right: dict[Namer, Any] = {
         namer: np.array([said is not None and same_name(said, o.name) for said, o in pairs], float)
         for namer, names in named.items()
         for pairs in [list(zip(names, described, strict=True))]

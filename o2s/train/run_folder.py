@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -107,7 +107,9 @@ class ScoredTrainer(Trainer):
         """The whole weights, where processes hold a part of them each (FSDP, DeepSpeed), in the
         first process; None where each has them. All processes must call it."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            return self.accelerator.get_state_dict(self.model_wrapped)
+            return cast(
+                dict[str, torch.Tensor], self.accelerator.get_state_dict(self.model_wrapped)
+            )
         return None
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **_: Any) -> dict[str, float]:
