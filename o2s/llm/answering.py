@@ -17,7 +17,6 @@ from o2s.llm.configuration import SceneLMRecipe
 from o2s.llm.modeling import SceneLM
 from o2s.llm.processing import SceneLMProcessor, arrange
 from o2s.llm.prompts import DESCRIBE_OBJECT, Task
-from o2s.llm.scene_tokens import SCENE_INPUTS
 from o2s.scene import RegionFeatures, SceneTokens
 
 
@@ -172,9 +171,9 @@ class SceneAnswerer:
         if self.model.focus is None or not len(look.boxes):
             return None
         (shown,), _ = arrange([look], None, sort=True, least_score=self.processor.least_score)
-        batch = self._batch([list(questions)], [shown], [["?"] * len(questions)])
+        inputs = self.processor.pointing([questions], [shown])
         with torch.inference_mode(), evaluating(self.model):
-            pointed = self.model.point({name: batch[name] for name in SCENE_INPUTS})
+            pointed = self.model.point({n: x.to(self.model.device) for n, x in inputs.items()})
         shares, regions = pointed.regions[0, :, 0].max(dim=1)
         found: list[Spoken] = []
         for share, region in zip(shares.tolist(), regions.tolist(), strict=True):

@@ -27,7 +27,6 @@ from o2s.llm.focus import SIDES, Pointed
 from o2s.llm.modeling import SceneLM
 from o2s.llm.processing import SceneLMProcessor, arrange
 from o2s.llm.relations import relations
-from o2s.llm.scene_tokens import SCENE_INPUTS
 from o2s.scene import RegionFeatures
 from o2s.train.scene_lm_data import described_objects, match
 
@@ -170,10 +169,8 @@ def _point(
     asked: Sequence[Sequence[Pointing]],
 ) -> Pointed:
     texts = [[question.text for question in of_scene] for of_scene in asked]
-    answers = [["?"] * len(of_scene) for of_scene in asked]
-    batch = processor(texts, looks, answers)
-    inputs = {name: batch[name].to(model.device) for name in SCENE_INPUTS}
-    return model.point(inputs)
+    inputs = processor.pointing(texts, looks)
+    return model.point({name: held.to(model.device) for name, held in inputs.items()})
 
 
 def _said(
