@@ -137,6 +137,7 @@ from torch.nn.parallel import DistributedDataParallel
 sys.path.insert(0, {tests!r})
 from test_alignment import aligner, batch
 from o2s.alignment import AlignmentConfig
+from o2s.train.run_folder import leave_together
 
 dist.init_process_group("gloo", init_method="file://{store}", rank={rank}, world_size=2)
 torch.set_num_threads(1)
@@ -147,9 +148,8 @@ loss.backward()
 if {rank} == 0:
     grads = {{name: p.grad for name, p in model.module.named_parameters()}}
     torch.save({{"loss": loss.detach(), "grads": grads}}, {out!r})
-dist.barrier()
 del model, loss  # what is gone cannot hold on to the group's threads at the end
-dist.destroy_process_group()
+leave_together()
 """
 
 
