@@ -51,7 +51,13 @@ def recipe_of(variant: str, arguments: argparse.Namespace, seed: int) -> Instruc
             encoded=str(arguments.encoded),
             val_records=arguments.val_records,
         ),
-        optimisation=replace(base.optimisation, steps=steps, every=steps, seed=seed),
+        optimisation=replace(
+            base.optimisation,
+            steps=steps,
+            every=steps,
+            batch_size=arguments.batch_size or base.optimisation.batch_size,
+            seed=seed,
+        ),
         model=replace(base.model, seed=seed),
     )
     model, experts = base.model, base.model.lora_moe
@@ -84,6 +90,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--config", default="scene_lm_tiny")
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument(
+        "--batch-size", type=int, help="records in each process; the recipe's, else"
+    )
     parser.add_argument("--val-records", type=int, default=400)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))

@@ -156,9 +156,9 @@ class SceneLMProcessor(ProcessorMixin):
         self, questions: Sequence[Sequence[str]], looks: Sequence[RegionFeatures]
     ) -> dict[str, Tensor]:
         """What `SceneLM.point` takes: of the batch of these questions, one list for each scene, the
-        regions and `focus_ids` alone, without any prompt."""
-        looks, marked = arrange(looks, None, sort=self.objects, least_score=self.least_score)
-        return self._regions(looks, marked) | {"focus_ids": self._each_question(questions)}
+        regions as they stand (`arrange`) and `focus_ids` alone, without any prompt."""
+        regions = self._regions(looks, [None] * len(looks))
+        return regions | {"focus_ids": self._each_question(questions)}
 
     def decode_answers(self, generated: Tensor, prompt_length: int) -> list[str]:
         """The text that follows the prompt in each row of `generate`'s output."""

@@ -1,20 +1,24 @@
 """Begin the focus of questions: pointers that find what a question speaks of.
 
-Before the language model learns to read them, the pointers are fitted to what instruction records
-say of questions about one object. Nothing says which region the question's words are about, but:
+Before the language model learns to read them, sides begin as the words for them, and the pointers
+are fitted to what instruction records say of questions about one object. Nothing says which region
+the question's words are about, but:
 
     the answer is a side            -> the side that the three pointers come to is that one
     the answer names the object     -> what is spoken of is something that is near or on it, or
                                        that it is near or on ("What is on the bed?" "pillow")
     the answer does not             -> what is spoken of is the object ("What colour is the bed?")
 
-Each is the likelihood of what is said, summed over all regions that it may be said of.
+Each is the likelihood of what is said, summed over all regions that it may be said of. Pointers
+that saw each room as it is would know those of training far better than others, so regions are
+dropped, put in and misnamed, and words left out.
 """
 
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool
@@ -28,9 +32,12 @@ from o2s.llm.modeling import SceneLM
 from o2s.llm.processing import SceneLMProcessor, arrange
 from o2s.llm.relations import relations
 from o2s.scene import RegionFeatures
-from o2s.train.scene_lm_data import described_objects, match
+from o2s.train.language_bridge import word_embeddings
+from o2s.train.scene_lm_data import LookAugmentation, described_objects, match
 
 SCENES, QUESTIONS = 16, 8  # a step, and of each scene
+AUGMENT = LookAugmentation(jitter=0.05, drop=0.1, intruders=0.05, rename=0.15, color=0.03)
+UNHEARD = 0.1  # share of the words
 
 
 @dataclass(frozen=True)
@@ -111,26 +118,32 @@ def fit_focus(
     steps: int,
     seed: int = 0,
 ) -> FocusReport:
-    """Fit the pointers of a model's focus, and nothing else of it.
+    """Fit the pointers of a model's focus, and set its words for sides; nothing else of it.
 
     Args:
         train: what they are fitted to.
         held_out: what they are measured on.
     """
     assert model.focus is not None
-    random_ = random.Random(seed)
+    random_, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     parameters = list(model.focus.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
+    embedding = cast(Any, model).get_input_embeddings()
+    model.focus.sides.data.copy_(word_embeddings(SIDES, processor.tokenizer, embedding).detach())
     model.train()
     for _ in range(steps if train else 0):
         chosen = [random_.choice(train) for _ in range(SCENES)]
-        asked = [random_.sample(c.questions, min(QUESTIONS, len(c.questions))) for c in chosen]
-        pointed = _point(model, processor, [c.look for c in chosen], asked)
+        changed = [changed_look(c, random_.choice(train), generator) for c in chosen]
+        asked = [random_.sample(c.questions, min(QUESTIONS, len(c.questions))) for c in changed]
+        looks = [c.look for c in changed]
+        pointed = _point(model, processor, looks, asked, generator)
         allowed, side = _said(asked, pointed)
         of_regions = (pointed.regions[:, :, 0] * allowed).sum(dim=2)[allowed.any(dim=2)]
         of_sides = pointed.sides[side]
         likely = torch.cat([of_regions, of_sides])
+        if not len(likely):
+            continue
         optimizer.zero_grad()
         (-likely.clamp_min(1e-6).log().mean()).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -140,6 +153,16 @@ def fit_focus(
         parameter.grad = None
     model.eval()
     return measure_focus(model, processor, held_out)
+
+
+def changed_look(looked: Looked, other: Looked, generator: torch.Generator) -> Looked:
+    """A scene as a worse detector might see it, and what its questions speak of there."""
+    look, places = AUGMENT(looked.look, other.look, None, generator)
+    questions = [
+        replace(question, regions=tuple(places[r] for r in question.regions if places[r] >= 0))
+        for question in looked.questions
+    ]
+    return Looked(look, tuple(questions))
 
 
 @torch.no_grad()
@@ -167,9 +190,13 @@ def _point(
     processor: SceneLMProcessor,
     looks: Sequence[RegionFeatures],
     asked: Sequence[Sequence[Pointing]],
+    unheard: torch.Generator | None = None,
 ) -> Pointed:
     texts = [[question.text for question in of_scene] for of_scene in asked]
     inputs = processor.pointing(texts, looks)
+    if unheard is not None:
+        words = inputs["focus_ids"]
+        words[torch.rand(words.shape, generator=unheard) < UNHEARD] = -1
     return model.point({name: held.to(model.device) for name, held in inputs.items()})
 
 

@@ -7,9 +7,10 @@ Several processes (`torchrun`) share the records of a step and of an evaluation.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,8 @@ from o2s.train.scene_lm_recipe import SceneLMOptimisation
 
 BEST = "eval_exact"
 
+Part = Literal["rest", "object_tokens", "pointers"]
+
 
 class InstructionTrainer(ScoredTrainer):
     """transformers' Trainer, which logs the loss of each task and evaluates answers."""
@@ -38,9 +41,9 @@ class InstructionTrainer(ScoredTrainer):
         train: Instructions,
         val: Instructions,
         args: TrainingArguments,
-        object_tokens_rate: float = 1.0,
+        rates: Mapping[Part, float] | None = None,
     ) -> None:
-        self.processor, self.val, self.object_tokens_rate = processor, val, object_tokens_rate
+        self.processor, self.val, self.rates = processor, val, rates or {}
         # A checkpoint without the language model lacks nothing.
         elsewhere = sorted(model.state_dict().keys() - model._own_state().keys())
         model._keys_to_ignore_on_save = elsewhere  # pyright: ignore[reportAttributeAccessIssue]
@@ -54,20 +57,22 @@ class InstructionTrainer(ScoredTrainer):
         )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Trainer's, in which object tokens, which begin as words, have their own learning rate."""
+        """Trainer's, in which parts that begin with what they need have their own learning rate."""
         if self.optimizer is None:
             learner = cast(Any, model or self.model)
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, learner)
-            groups: dict[bool, list[Tensor]] = {False: [], True: []}
+            groups: dict[Part, list[Tensor]] = defaultdict(list)
             for name, parameter in learner.named_parameters():
                 if parameter.requires_grad:
-                    groups["object_tokens." in name].append(parameter)
-            rates = {False: 1.0, True: self.object_tokens_rate}
+                    groups[part_of(name)].append(parameter)
             self.optimizer = kind(
                 [
-                    {"params": held, "lr": self.args.learning_rate * rates[tokens]}
-                    for tokens, held in groups.items()
-                    if held
+                    {
+                        "params": groups[part],
+                        "lr": self.args.learning_rate * self.rates.get(part, 1.0),
+                    }
+                    for part in get_args(Part)
+                    if groups[part]
                 ],
                 **{**options, "weight_decay": self.args.weight_decay},
             )
@@ -133,6 +138,14 @@ class InstructionTrainer(ScoredTrainer):
         if count > 1:
             found = gather_object(found)
         return summarise(found)
+
+
+def part_of(parameter: str) -> Part:
+    """The part of the model that a parameter belongs to, by its name."""
+    if "object_tokens." in parameter:
+        return "object_tokens"
+    read = parameter.endswith((".kind", ".sides"))  # by the language model, as words
+    return "pointers" if "focus." in parameter and not read else "rest"
 
 
 def summarise(found: list[tuple[str, float, bool]]) -> dict[str, float]:

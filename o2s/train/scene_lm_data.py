@@ -64,12 +64,19 @@ class LookAugmentation:
         self,
         look: RegionFeatures,
         other: RegionFeatures,
-        marked: int | None,
+        spared: int | None,
         generator: torch.Generator,
-    ) -> tuple[RegionFeatures, int | None]:
-        """A changed look, and where the marked region, which is never dropped, is in it."""
+    ) -> tuple[RegionFeatures, list[int]]:
+        """A changed look, and where each region is in it, -1 where it was dropped.
+
+        Args:
+            look: the regions of a scene.
+            other: those of another, whose regions may intrude.
+            spared: a region that is never dropped.
+            generator: of the changes.
+        """
         if not len(look.boxes):
-            return look, marked
+            return look, []
 
         def rand(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator)
@@ -78,9 +85,9 @@ class LookAugmentation:
             return torch.randn(shape, generator=generator)
 
         keep = rand(len(look.boxes)) >= self.drop
-        if marked is not None:
-            keep[marked] = True
-            marked = int(keep[:marked].sum())
+        if spared is not None:
+            keep[spared] = True
+        places = torch.where(keep, keep.cumsum(0) - 1, -1).tolist()
         look = look.select(keep)
         added = other.select(rand(len(other.boxes)) < self.intruders)
         boxes, count = _join(look.boxes, added.boxes), len(look.boxes) + len(added.boxes)
@@ -98,7 +105,7 @@ class LookAugmentation:
         if look.colors is not None and added.colors is not None:
             shift = (self.color * randn(3)).repeat_interleave(3)
             colors = (torch.cat([look.colors, added.colors]) + shift).clamp(0, 1)
-        return RegionFeatures(boxes, torch.cat([look.features, added.features]), colors), marked
+        return RegionFeatures(boxes, torch.cat([look.features, added.features]), colors), places
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,8 @@ class Instructions(Dataset[Example]):
         if self.augment is not None:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
             name = self._names[int(torch.randint(len(self._names), (1,), generator=generator))]
-            look, marked = self.augment(look, self.scans[name].look, marked, generator)
+            look, places = self.augment(look, self.scans[name].look, marked, generator)
+            marked = None if marked is None else places[marked]
         turns = [turn["value"] for turn in record["conversations"]]
         return Example(kind, turns[::2], turns[1::2], look, marked)
 

@@ -48,6 +48,8 @@ class SceneLMOptimisation:
         batch_size: records in each process at each step.
         accumulate: batches to a step.
         object_tokens_rate: the learning rate of object tokens, in learning rates.
+        pointers_rate: that of the pointers of the focus. They are fitted to changed rooms before
+            (`train.focus_fit`); by answers alone they come to know the rooms of training too well.
         warmup: share of the steps in which the learning rate rises; then it falls as `schedule`.
         checkpointing: whether layers are computed again in the backward pass, to save memory.
     """
@@ -58,6 +60,7 @@ class SceneLMOptimisation:
     accumulate: int = 1
     learning_rate: float = 1e-3
     object_tokens_rate: float = 0.3
+    pointers_rate: float = 0.1
     weight_decay: float = 0.0
     beta2: float = 0.98
     warmup: float = 0.05

@@ -91,8 +91,11 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
                 )
             facts["focus"] = asdict(focus)
             logger.info("the focus begins with %s", focus)
-        rate = settings.object_tokens_rate
-        trainer = InstructionTrainer(model, processor, train, val, args, rate)
+        rates = {
+            "object_tokens": settings.object_tokens_rate,
+            "pointers": settings.pointers_rate,
+        }
+        trainer = InstructionTrainer(model, processor, train, val, args, rates)
         train_with_progress(trainer, step)
         scores = trainer.score(val)
         state = trainer.gathered_state()

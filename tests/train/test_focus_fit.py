@@ -15,7 +15,14 @@ from o2s.llm.focus import SIDES
 from o2s.llm.modeling import SceneLM
 from o2s.llm.processing import SceneLMProcessor
 from o2s.scene import Boxes, RegionFeatures
-from o2s.train.focus_fit import Looked, Pointing, fit_focus, measure_focus, pointings
+from o2s.train.focus_fit import (
+    Looked,
+    Pointing,
+    changed_look,
+    fit_focus,
+    measure_focus,
+    pointings,
+)
 
 NAMES = ("bed", "chair", "desk", "lamp", "sofa", "oven")
 
@@ -96,7 +103,7 @@ def test_pointers_find_what_questions_speak_of_in_rooms_they_have_not_seen(
     first = measure_focus(model, processor, held_out)
     assert first.sided is not None
     assert first.sided < 0.6
-    report = fit_focus(model, processor, train, held_out, steps=150)
+    report = fit_focus(model, processor, train, held_out, steps=250)
     assert report.pointed is not None
     assert report.sided is not None
     assert report.pointed > 0.95
@@ -105,6 +112,35 @@ def test_pointers_find_what_questions_speak_of_in_rooms_they_have_not_seen(
         if not name.startswith("focus."):
             assert torch.equal(parameter, before[name]), name
         assert parameter.grad is None
+
+
+def test_sides_begin_as_the_words_for_them(built: tuple[SceneLM, SceneLMProcessor]) -> None:
+    model, processor = built
+    fit_focus(model, processor, [], [], steps=0)
+    embedding = model.get_input_embeddings()
+    for side, begun in zip(SIDES, model.focus.sides, strict=True):
+        ids = processor.tokenizer(f" {side}", add_special_tokens=False)["input_ids"]
+        assert torch.allclose(begun, embedding(torch.tensor(ids)).mean(dim=0))
+
+
+def test_questions_follow_their_regions_into_a_changed_room() -> None:
+    looked, other = made_up(0), made_up(1)
+    seen: set[int] = set()
+    for seed in range(20):
+        changed = changed_look(looked, other, torch.Generator().manual_seed(seed))
+        for before, after in zip(looked.questions, changed.questions, strict=True):
+            assert (after.text, after.side) == (before.text, before.side)
+            seen.add(len(after.regions))
+            if after.regions:
+                old, new = before.regions[0], after.regions[0]
+                way = changed.look.boxes.centres[new] - looked.look.boxes.centres[old]
+                assert way.norm() < 0.3
+    assert seen == {0, 1}  # some are dropped
+
+
+def test_words_are_left_out_only_while_fitting(built: tuple[SceneLM, SceneLMProcessor]) -> None:
+    held_out = [made_up(s) for s in range(5)]
+    assert measure_focus(*built, held_out) == measure_focus(*built, held_out)
 
 
 def test_nothing_is_fitted_to_nothing(built: tuple[SceneLM, SceneLMProcessor]) -> None:
