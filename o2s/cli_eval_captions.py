@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from o2s.cli_eval_shared import Regions, RegionsOption, check_choice, untrained_note
+from o2s.cli_eval_shared import (
+    Regions,
+    RegionsOption,
+    check_choice,
+    model_at_work,
+    untrained_note,
+)
 from o2s.errors import InputError
-from o2s.loading import ModelSource, load_answerer, set_threads
+from o2s.loading import ModelSource, set_threads
 from o2s.options import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -29,11 +35,10 @@ from o2s.options import (
     ThreadsOption,
     TrustOption,
 )
-from o2s.terminal import progress_bar, say_untrained, step
+from o2s.terminal import progress_bar, step
 
 if TYPE_CHECKING:
     from o2s.evaluate.captions import DescribedObject
-    from o2s.evaluate.running import System
     from o2s.evaluate.scene_boxes import PredictedBoxes
 
 EXAMPLE = (
@@ -113,7 +118,7 @@ def captions(
     )
     from o2s.evaluate.ngrams import java_version, require_pycocoevalcap
     from o2s.evaluate.report import file_facts, versions, write_report
-    from o2s.evaluate.running import FILES
+    from o2s.evaluate.running import FILES, caption_scenes
     from o2s.evaluate.scene_boxes import read_predicted_boxes, read_true_boxes
     from o2s.terminal_report import print_report
 
@@ -150,8 +155,20 @@ def captions(
             "reference": file_facts(reference)["sha256"],
             "regions": regions.value,
             "max_new_tokens": max_new_tokens,
+            "seed": seed,
         }
-        systems = _run(described, reference, scenes, out_folder, source, device, seed, settings)
+        names = sorted({o.scene_id for o in described})
+        place = (scenes, names, reference, out_folder)
+        with model_at_work("describing", source, device, *place, settings, shell=True) as work:
+            systems = caption_scenes(
+                work.answerer,
+                work.scenes,
+                names,
+                out_folder,
+                seed=seed,
+                max_new_tokens=max_new_tokens,
+                progress=work.progress,
+            )
         for system in systems:
             paths[system] = out_folder / FILES[system]
             held[system] = read_predicted_boxes(paths[system])
@@ -191,44 +208,6 @@ def captions(
     if out_folder is not None:
         write_report(report, out_folder)
     print_report(report, json_output=json_output)
-
-
-def _run(
-    described: list["DescribedObject"],
-    asked_by: Path,
-    scenes: Path,
-    out_folder: Path,
-    source: ModelSource,
-    device: str | None,
-    seed: int,
-    settings: dict[str, Any],
-) -> tuple["System", ...]:
-    """Have the model describe; `settings` gets the facts of the run."""
-    from o2s.evaluate.running import begin_run, caption_scenes, model_facts, open_scenes
-    from o2s.files import alone_in
-
-    with progress_bar() as progress:
-        with step(progress, "loading the language model"):
-            answerer = load_answerer(source, device)
-        names = sorted({o.scene_id for o in described})
-        encoder, regions = answerer.model.encoder, settings["regions"]
-        found = open_scenes(scenes, encoder, names, asked_by, regions, shell=True)
-        name = str(source.folder) if source.folder is not None else f"config {source.config}"
-        settings |= {"scenes": scenes.name, "seed": seed} | model_facts(answerer, name)
-        out_folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(out_folder), step(progress, "describing") as update:
-            begin_run(out_folder, settings)
-            systems = caption_scenes(
-                answerer,
-                found,
-                names,
-                out_folder,
-                seed=seed,
-                max_new_tokens=settings["max_new_tokens"],
-                progress=update,
-            )
-    say_untrained(answerer.untrained)
-    return systems
 
 
 def _only(

@@ -5,8 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from o2s.cli_eval_shared import Regions, RegionsOption, check_folder, untrained_note
-from o2s.loading import ModelSource, load_answerer, set_threads
+from o2s.cli_eval_shared import (
+    Regions,
+    RegionsOption,
+    check_folder,
+    model_at_work,
+    untrained_note,
+)
+from o2s.loading import ModelSource, set_threads
 from o2s.options import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -21,7 +27,6 @@ from o2s.options import (
     ThreadsOption,
     TrustOption,
 )
-from o2s.terminal import progress_bar, say_untrained, step
 
 EXAMPLE = (
     "Example: o2s eval naming --reference ScanRefer_filtered_val.json --scenes prepared --out names"
@@ -54,9 +59,7 @@ def naming(
     from o2s.evaluate.caption_report import check_boxes, read_described
     from o2s.evaluate.naming import name_objects, report_names
     from o2s.evaluate.report import file_facts, versions, write_report
-    from o2s.evaluate.running import begin_run, model_facts, open_scenes
     from o2s.evaluate.scene_boxes import read_true_boxes
-    from o2s.files import alone_in
     from o2s.terminal_report import print_report
 
     check_folder(out_folder)
@@ -70,27 +73,18 @@ def naming(
         "regions": regions.value,
         "max_new_tokens": max_new_tokens,
     }
-    with progress_bar() as progress:
-        with step(progress, "loading the language model"):
-            answerer = load_answerer(source, device)
-        encoder = answerer.model.encoder
-        found = open_scenes(scenes, encoder, names, reference, regions.value, shell=True)
-        check_boxes(described, truth, reference=reference, boxes=scenes)
-        name = str(source.folder) if source.folder is not None else f"config {source.config}"
-        settings |= {"scenes": scenes.name} | model_facts(answerer, name)
-        out_folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(out_folder), step(progress, "naming") as update:
-            begin_run(out_folder, settings)
-            named = name_objects(
-                answerer,
-                found,
-                described,
-                truth,
-                out_folder,
-                max_new_tokens=max_new_tokens,
-                progress=update,
-            )
-    say_untrained(answerer.untrained)
+    check_boxes(described, truth, reference=reference, boxes=scenes)
+    place = (scenes, names, reference, out_folder)
+    with model_at_work("naming", source, device, *place, settings, shell=True) as work:
+        named = name_objects(
+            work.answerer,
+            work.scenes,
+            described,
+            truth,
+            out_folder,
+            max_new_tokens=max_new_tokens,
+            progress=work.progress,
+        )
     facts = {**settings, "reference": file_facts(reference), "seed": seed, "draws": draws}
     report = report_names(
         described,

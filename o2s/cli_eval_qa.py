@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from o2s.cli_eval_shared import Regions, RegionsOption, check_choice, untrained_note
+from o2s.cli_eval_shared import (
+    Regions,
+    RegionsOption,
+    check_choice,
+    model_at_work,
+    untrained_note,
+)
 from o2s.errors import InputError
-from o2s.loading import ModelSource, load_answerer, set_threads
+from o2s.loading import ModelSource, set_threads
 from o2s.options import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -28,12 +34,11 @@ from o2s.options import (
     ThreadsOption,
     TrustOption,
 )
-from o2s.terminal import progress_bar, say_untrained, step
+from o2s.terminal import progress_bar, step
 
 if TYPE_CHECKING:
     from o2s.evaluate.answer_files import AskedQuestion
     from o2s.evaluate.answers import DataSet
-    from o2s.evaluate.running import System
 
 EXAMPLE = "Example: o2s eval qa predictions.json --reference ScanQA_v1.0_val.json"
 
@@ -113,6 +118,7 @@ def qa(
     from o2s.evaluate.answer_report import all_variants, report_answers
     from o2s.evaluate.ngrams import java_version, require_pycocoevalcap
     from o2s.evaluate.report import file_facts, versions, write_report
+    from o2s.evaluate.running import answer_questions
     from o2s.terminal_report import print_report
 
     require_pycocoevalcap()
@@ -152,10 +158,20 @@ def qa(
             "reference": [file_facts(file)["sha256"] for file in files],
             "regions": regions.value,
             "max_new_tokens": max_new_tokens,
+            "seed": seed,
         }
-        said = _run_answers(
-            questions, reference, scenes, out_folder, source, device, seed, settings
-        )
+        names = [question.scene_id for question in questions]
+        place = (scenes, names, reference, out_folder)
+        with model_at_work("answering", source, device, *place, settings, shell=False) as work:
+            said = answer_questions(
+                work.answerer,
+                work.scenes,
+                questions,
+                out_folder,
+                seed=seed,
+                max_new_tokens=max_new_tokens,
+                progress=work.progress,
+            )
         answers = said.pop("model")
         baselines = {str(system): texts for system, texts in said.items()}
         made_from |= settings
@@ -196,40 +212,3 @@ def _read_questions(
             raise InputError(f"{reference}: no file *annotations_{split}*.json; expected SQA3D's")
         return read_sqa3d_questions(questions, found), "sqa3d", [questions, found]
     return read_scanqa_questions(reference), "scanqa", [reference]
-
-
-def _run_answers(
-    questions: list["AskedQuestion"],
-    asked_by: Path,
-    scenes: Path,
-    out_folder: Path,
-    source: ModelSource,
-    device: str | None,
-    seed: int,
-    settings: dict[str, Any],
-) -> dict["System", list[str]]:
-    """The answers of the model; `settings` gets the facts of the run."""
-    from o2s.evaluate.running import answer_questions, begin_run, model_facts, open_scenes
-    from o2s.files import alone_in
-
-    with progress_bar() as progress:
-        with step(progress, "loading the language model"):
-            answerer = load_answerer(source, device)
-        names = [question.scene_id for question in questions]
-        found = open_scenes(scenes, answerer.model.encoder, names, asked_by, settings["regions"])
-        name = str(source.folder) if source.folder is not None else f"config {source.config}"
-        settings |= {"scenes": scenes.name, "seed": seed} | model_facts(answerer, name)
-        out_folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(out_folder), step(progress, "answering") as update:
-            begin_run(out_folder, settings)
-            said = answer_questions(
-                answerer,
-                found,
-                questions,
-                out_folder,
-                seed=seed,
-                max_new_tokens=settings["max_new_tokens"],
-                progress=update,
-            )
-    say_untrained(answerer.untrained)
-    return said

@@ -64,9 +64,12 @@ def name_objects(
     for o in wanted.values():
         if _key(o) not in known:
             left.setdefault(o.scene_id, []).append(o)
-    [blind] = answerer.ask_batch(
-        None, [NAME_OBJECT], task="classify", max_new_tokens=max_new_tokens
-    )
+    blind = ""
+    if left:
+        [answer] = answerer.ask_batch(
+            None, [NAME_OBJECT], task="classify", max_new_tokens=max_new_tokens
+        )
+        blind = answer.text
     done = len(wanted) - sum(map(len, left.values()))
     for scene, objects in sorted(left.items()):
         look = scenes.look(scene)
@@ -87,7 +90,7 @@ def name_objects(
                 names: dict[Namer, str | None] = dict.fromkeys(TITLES)
                 if region is not None:
                     label = look.boxes.labels[region]
-                    names = {"model": next(texts).text, "blind": blind.text, "detector": label}
+                    names = {"model": next(texts).text, "blind": blind, "detector": label}
                 records.append({"object": _key(o), "names": names})
             store.append(records)
             known |= {record["object"]: record["names"] for record in records}

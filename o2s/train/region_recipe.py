@@ -223,12 +223,13 @@ def image_key(path: Path) -> str:
 
 
 def open_image(path: Path) -> Image.Image:
-    """An image file in RGB.
+    """An image file, transparent where it is: towers know what ground to see it on.
 
     Raises:
         InputError: it is no whole image.
     """
     try:
-        return Image.open(path).convert("RGB")
+        with Image.open(path) as image:
+            return image.copy()
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise InputError(f"{path}: not a whole image ({error})") from None

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from scannet_fake import make_scan, write_download, write_stream
 
 from o2s import config
@@ -18,8 +20,9 @@ from o2s.datasets.scannet import ScanNet
 from o2s.errors import InputError
 from o2s.evaluate.text_embeddings import read_text_embeddings
 from o2s.region_weights import read_region_encoder
+from o2s.towers.images import in_rgb
 from o2s.train import region_run, run_folder
-from o2s.train.region_recipe import RegionRecipe
+from o2s.train.region_recipe import RegionRecipe, embed_files
 from o2s.train.region_run import train_regions
 from o2s.train.regions import top_k
 
@@ -143,6 +146,24 @@ def test_towers_of_another_width_are_refused(prepared: Path, tmp_path: Path) -> 
 def test_a_recipe_without_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no source of triplets"):
         train_regions(config.load("regions_tiny", RegionRecipe), tmp_path / "run", step)
+
+
+def test_what_is_transparent_is_seen_on_white(tmp_path: Path) -> None:
+    drawn = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
+    drawn.paste((0, 90, 0, 255), (2, 2, 6, 6))
+    drawn.save(tmp_path / "layered.png")
+    in_rgb(drawn).save(tmp_path / "flat.png")
+
+    def embed(images: Sequence[Image.Image]) -> torch.Tensor:
+        return torch.stack([torch.tensor(np.asarray(in_rgb(i)).mean((0, 1))) for i in images])
+
+    files = [tmp_path / "layered.png", tmp_path / "flat.png"]
+    layered, flat = embed_files(files, lambda x: embed(x).float(), "mean", tmp_path / "c", step)
+    assert torch.equal(layered, flat)
+    assert layered[0] > 150
+    files[0].write_bytes(files[0].read_bytes()[:60])
+    with pytest.raises(InputError, match=r"layered\.png: not a whole image"):
+        embed_files(files[:1], lambda x: embed(x).float(), "mean", tmp_path / "c", step)
 
 
 def test_shares_right_are_averaged_over_classes() -> None:
