@@ -32,7 +32,8 @@ class Pointed(NamedTuple):
     """What the questions of some scenes point at.
 
     `regions` is the probability of each region in each of ROLES, that of the room last; `sides`
-    that of each of SIDES for what is spoken of, 0 in all where one stands where that is.
+    that of each of SIDES for what is spoken of, 0 in all where one stands where that is, and where
+    a region is marked, which is then what is spoken of.
     """
 
     regions: Float[Tensor, "B Q 3 R1"]
@@ -73,6 +74,7 @@ class QuestionFocus(nn.Module):
         tokens: Float[Tensor, "B R 6 D"],
         centres: Float[Tensor, "B R 3"],
         on: Int[Tensor, "B R"],
+        marks: Bool[Tensor, "B R"],
         mask: Bool[Tensor, "B R"],
     ) -> Float[Tensor, "B Q 8 D"]:
         """The tokens of each question.
@@ -83,9 +85,10 @@ class QuestionFocus(nn.Module):
             tokens: the object tokens.
             centres: of the regions, in metres.
             on: the place of the region that each one is on, -1 where there is none.
+            marks: true for a region that is pointed out: all questions speak of it.
             mask: false where a scene has no more regions.
         """
-        pointed = self.point(words, real, tokens, centres, mask)
+        pointed = self.point(words, real, tokens, centres, marks, mask)
         spoken = pointed.regions[:, :, 0, :-1]
         again = torch.einsum("bqr,brkd->bqkd", spoken, tokens)
         lower = torch.arange(on.shape[1], device=on.device)
@@ -101,6 +104,7 @@ class QuestionFocus(nn.Module):
         real: Bool[Tensor, "B Q S"],
         tokens: Float[Tensor, "B R 6 D"],
         centres: Float[Tensor, "B R 3"],
+        marks: Bool[Tensor, "B R"],
         mask: Bool[Tensor, "B R"],
     ) -> Pointed:
         """What the questions point at; arguments as of `forward`."""
@@ -117,7 +121,12 @@ class QuestionFocus(nn.Module):
         scores = torch.einsum("bqpw,brw->bqpr", said, keys) * keys.shape[-1] ** -0.5
         scores = scores.masked_fill(~mask[:, None, None], -1e9)
         regions = torch.cat([scores, self.room(told)], dim=3).softmax(dim=3)
-        return Pointed(regions, self._sides(regions, _with_room(centres, mask)))
+        marked = marks.any(dim=1)[:, None, None]
+        only = F.pad(marks, (0, 1))[:, None].to(regions.dtype)
+        spoken = torch.where(marked, only, regions[:, :, 0])
+        regions = torch.cat([spoken[:, :, None], regions[:, :, 1:]], dim=2)
+        sides = self._sides(regions, _with_room(centres, mask))
+        return Pointed(regions, sides.masked_fill(marked, 0.0))
 
     def _sides(
         self, regions: Float[Tensor, "B Q 3 R1"], places: Float[Tensor, "B R1 2"]

@@ -218,7 +218,8 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             if self.focus is not None:
                 words, real = self._words(regions["focus_ids"])
                 places, on = boxes[..., :3], regions["region_on"]
-                focused = self.focus(words, real, found, places, on, mask)
+                marks = regions["region_marks"]
+                focused = self.focus(words, real, found, places, on, marks, mask)
                 tokens.append(focused.flatten(1, 2))
                 masks.append(real.any(dim=2).repeat_interleave(focused.shape[2], dim=1))
         return torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
@@ -236,8 +237,8 @@ class SceneLM(PreTrainedModel, GenerationMixin):
             raise ValueError("the model was built without focus")
         words, real = self._words(regions["focus_ids"])
         found = self._read_objects(self.object_tokens, regions)
-        places = regions["region_boxes"][..., :3]
-        return self.focus.point(words, real, found, places, regions["region_mask"])
+        places, marks = regions["region_boxes"][..., :3], regions["region_marks"]
+        return self.focus.point(words, real, found, places, marks, regions["region_mask"])
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As transformers' `generate`; the question is gated once, before the first token."""

@@ -22,7 +22,7 @@ from o2s.llm.trained_parts import (
 from o2s.train.focus_fit import Looked, fit_focus, pointings
 from o2s.train.language_bridge import SeenObject, begin_in_language
 from o2s.train.run_folder import Step, settle_recipe, train_with_progress
-from o2s.train.scene_lm import InstructionTrainer, training_arguments
+from o2s.train.scene_lm import InstructionTrainer, Part, training_arguments
 from o2s.train.scene_lm_data import (
     Instructions,
     mix_tasks,
@@ -91,7 +91,7 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
                 )
             facts["focus"] = asdict(focus)
             logger.info("the focus begins with %s", focus)
-        rates = {
+        rates: dict[Part, float] = {
             "object_tokens": settings.object_tokens_rate,
             "pointers": settings.pointers_rate,
         }

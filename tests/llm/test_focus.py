@@ -47,12 +47,13 @@ def inputs(scenes: int, questions: int, regions: int, words: int = 7) -> dict[st
         "tokens": torch.randn(scenes, regions, TOKENS_A_REGION, WIDTH),
         "centres": torch.randn(scenes, regions, 3),
         "on": torch.full((scenes, regions), -1),
+        "marks": torch.zeros(scenes, regions, dtype=torch.bool),
         "mask": torch.ones(scenes, regions, dtype=torch.bool),
     }
 
 
 def pointing(focus: QuestionFocus, given: dict[str, torch.Tensor]) -> Any:
-    return focus.point(*(given[n] for n in ("words", "real", "tokens", "centres", "mask")))
+    return focus.point(*(given[n] for n in ("words", "real", "tokens", "centres", "marks", "mask")))
 
 
 def expected_sides(
@@ -103,7 +104,7 @@ def test_before_any_training_a_question_points_at_what_it_names() -> None:
     tokens = names[None, :, None].expand(1, 6, TOKENS_A_REGION, 256)
     real = torch.ones(1, 6, 1, dtype=torch.bool)
     mask = torch.ones(1, 6, dtype=torch.bool)
-    pointed = focus.point(names[None, :, None], real, tokens, torch.randn(1, 6, 3), mask)
+    pointed = focus.point(names[None, :, None], real, tokens, torch.randn(1, 6, 3), ~mask, mask)
     assert pointed.regions[0, :, 0].argmax(dim=1).tolist() == list(range(6))
 
 
@@ -151,6 +152,21 @@ def test_every_parameter_learns_from_what_is_read() -> None:
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert name == "kind" or parameter.grad.any(), name
+
+
+def test_what_is_marked_is_what_is_spoken_of() -> None:
+    focus, given = new(), inputs(2, 2, 5)
+    free = pointing(focus, given)
+    given["marks"][1, 3] = True
+    pointed = pointing(focus, given)
+    assert torch.equal(pointed.regions[0], free.regions[0])
+    assert torch.equal(pointed.sides[0], free.sides[0])
+    assert (pointed.regions[1, :, 0].argmax(dim=1) == 3).all()
+    assert (pointed.regions[1, :, 0].amax(dim=1) == 1).all()
+    assert torch.equal(pointed.regions[1, :, 1:], free.regions[1, :, 1:])
+    assert not pointed.sides[1].any()
+    again = focus(**given)[1, :, :TOKENS_A_REGION]
+    assert torch.allclose(again, given["tokens"][1, 3] + focus.kind[:TOKENS_A_REGION])
 
 
 def test_each_question_of_a_conversation_is_followed_by_its_focus(answerer: SceneAnswerer) -> None:

@@ -118,6 +118,7 @@ def test_sides_begin_as_the_words_for_them(built: tuple[SceneLM, SceneLMProcesso
     model, processor = built
     fit_focus(model, processor, [], [], steps=0)
     embedding = model.get_input_embeddings()
+    assert model.focus is not None
     for side, begun in zip(SIDES, model.focus.sides, strict=True):
         ids = processor.tokenizer(f" {side}", add_special_tokens=False)["input_ids"]
         assert torch.allclose(begun, embedding(torch.tensor(ids)).mean(dim=0))
