@@ -221,8 +221,8 @@ def test_a_run_leaves_weights_a_model_and_scores(
 def test_it_learns_to_say_what_stands_in_the_scene(
     data: Path, language_model: str, tmp_path: Path
 ) -> None:
-    options = {"learning_rate": 1e-2, "object_tokens_rate": 1.0, "batch_size": 8}
-    made = recipe(data, language_model, steps=300, every=300, **options)
+    options = {"learning_rate": 5e-3, "object_tokens_rate": 1.0, "batch_size": 8}
+    made = recipe(data, language_model, steps=400, every=400, **options)
     found = train_scene_lm(made, tmp_path / "run", step)
     assert found["exact_classification3d"] == 1  # another object, another answer
 
