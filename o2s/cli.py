@@ -18,6 +18,8 @@ from o2s.cli_demo import demo
 from o2s.cli_eval import app as evaluation
 from o2s.cli_find import EXAMPLE as FIND_EXAMPLE
 from o2s.cli_find import find
+from o2s.cli_furniture import EXAMPLE as FURNITURE_EXAMPLE
+from o2s.cli_furniture import furniture
 from o2s.cli_instruct import EXAMPLE, instruct
 from o2s.cli_prepare import prepare
 from o2s.cli_rooms import rooms
@@ -81,6 +83,7 @@ app = typer.Typer(
 app.add_typer(prepare, name="prepare")
 app.add_typer(training, name="train")
 app.add_typer(evaluation, name="eval")
+app.command(epilog=FURNITURE_EXAMPLE)(furniture)
 app.command(epilog="Example: o2s rooms --furniture sweethome3d-furniture --scenes 20 --out rooms")(
     rooms
 )

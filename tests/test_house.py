@@ -43,6 +43,7 @@ ANYTHING = {
     "cli",
     "cli_prepare",
     "cli_rooms",
+    "cli_furniture",
     "cli_routes",
     "cli_demo",
     "cli_steps",

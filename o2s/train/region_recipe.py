@@ -36,6 +36,7 @@ class RegionData:
         descriptions: files in ScanRefer's format, of the scans.
         rooms: the folder of `o2s rooms` that the scans were prepared from.
         furniture: the library of meshes that the rooms were made of.
+        sketched: another library, all of it for train, such as that of `o2s furniture`.
         shapenet: the folder `shapenet-55` in ULIP's layout.
         objaverse: the folder `ULIP-Objaverse_triplets`.
         openshape: the folder of OpenShape's objects, with `openshape_split`, one of its JSON files.
@@ -47,6 +48,7 @@ class RegionData:
     descriptions: list[str] = field(default_factory=list)
     rooms: str | None = None
     furniture: str | None = None
+    sketched: str | None = None
     shapenet: str | None = None
     objaverse: str | None = None
     openshape: str | None = None
@@ -108,6 +110,11 @@ def open_sources(data: RegionData, split: str, step: Step) -> list[TripletSource
     if data.furniture is not None:
         library = FurnitureLibrary.open(Path(data.furniture))
         with step(f"sampling {split} meshes") as update:
+            views = Path(data.cache) / "views"
+            sources.append(FurnitureObjects(library, split=split, images=views, progress=update))
+    if data.sketched is not None and split == "train":
+        library = FurnitureLibrary.open(Path(data.sketched), split="train")
+        with step("sampling sketched meshes") as update:
             views = Path(data.cache) / "views"
             sources.append(FurnitureObjects(library, split=split, images=views, progress=update))
     shapes: list[TripletSource] = []

@@ -10,19 +10,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from furniture_fake import box, write_table
 from PIL import Image
 from scannet_fake import make_scan, write_download, write_stream
 
 from o2s import config
 from o2s.datasets.frames import Crops
+from o2s.datasets.furniture_objects import FurnitureObjects
 from o2s.datasets.preparation import prepare
+from o2s.datasets.scan_objects import ScanObjects
 from o2s.datasets.scannet import ScanNet
 from o2s.errors import InputError
 from o2s.evaluate.text_embeddings import read_text_embeddings
 from o2s.region_weights import read_region_encoder
 from o2s.towers.images import in_rgb
 from o2s.train import region_run, run_folder
-from o2s.train.region_recipe import RegionRecipe, embed_files
+from o2s.train.region_recipe import RegionData, RegionRecipe, embed_files, open_sources
 from o2s.train.region_run import train_regions
 from o2s.train.regions import top_k
 
@@ -72,6 +75,20 @@ def recipe(prepared: Path, cache: Path, *overrides: str) -> RegionRecipe:
     short += ["optimisation.bf16=false"]
     short += [f"point_bert={SIZE}", "points=64", f"data.scenes={prepared}", f"data.cache={cache}"]
     return config.load("regions_tiny", RegionRecipe, [*short, *overrides])
+
+
+def test_sketched_furniture_is_for_train_alone(prepared: Path, tmp_path: Path) -> None:
+    rows = [
+        "file,name,class,creator,licence",
+        "box.obj,Cube,box,Ann,CC0",
+        "b.obj,Crate,box,Ann,CC0",
+    ]
+    library = write_table(tmp_path / "made", rows, {"box.obj": box(), "b.obj": box() + "# another"})
+    data = RegionData(scenes=str(prepared), sketched=str(library), cache=str(tmp_path / "cache"))
+    (_, drawn), (scans,) = (open_sources(data, split, step) for split in ("train", "val"))
+    assert isinstance(drawn, FurnitureObjects)
+    assert {piece.name for piece in drawn.pieces} == {"Cube", "Crate"}
+    assert isinstance(scans, ScanObjects)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:

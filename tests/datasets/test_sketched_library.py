@@ -1,0 +1,142 @@
+"""Made-up furniture: what is drawn, and the library that it becomes."""
+
+import csv
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import o2s
+
+from o2s.datasets.furniture import FurnitureLibrary
+from o2s.datasets.furniture_classes import CLASSES
+from o2s.datasets.sketch import Sketch
+from o2s.datasets.sketched_library import SHAPES, sketch_piece, write_furniture
+
+
+def corners(sketch: Sketch) -> np.ndarray:
+    return np.concatenate([part.vertices for part in sketch.parts])
+
+
+def extent(label: str, number: int) -> np.ndarray:
+    return np.ptp(corners(sketch_piece(label, 0, number)[1]), axis=0)
+
+
+def test_every_class_of_furniture_can_be_drawn() -> None:
+    assert SHAPES.keys() == CLASSES.keys()
+
+
+@pytest.mark.parametrize("label", SHAPES)
+def test_pieces_are_whole_of_a_size_and_differ(label: str) -> None:
+    sizes, names = [], set()
+    for number in range(20):
+        name, sketch = sketch_piece(label, 0, number)
+        names.add(name)
+        for part in sketch.parts:
+            assert np.isfinite(part.vertices).all()
+            assert part.faces.min() >= 0
+            assert part.faces.max() < len(part.vertices)
+            assert all(0 <= channel <= 255 for channel in part.color)
+        sizes.append(np.ptp(corners(sketch), axis=0))
+        assert 0.1 < sizes[-1].max() < 3.2
+    assert np.std(sizes, axis=0).max() > 0.01
+    assert all(names)
+
+
+def test_sizes_are_those_of_such_things() -> None:
+    for label, low, high in (
+        ("door", (0.75, 0.05, 1.9), (2.3, 0.3, 2.4)),
+        ("bed", (0.5, 1.0, 0.4), (2.1, 2.5, 2.2)),
+        ("laptop", (0.25, 0.2, 0.15), (0.45, 0.45, 0.4)),
+        ("refrigerator", (0.5, 0.5, 0.8), (1.0, 0.9, 2.0)),
+    ):
+        for number in range(20):
+            size = extent(label, number)
+            assert (size > low).all(), (label, number)
+            assert (size < high).all(), (label, number)
+
+
+def test_the_same_seed_draws_the_same_piece() -> None:
+    for label in ("chair", "plant", "curtain"):
+        first, again, other = (corners(sketch_piece(label, s, 3)[1]) for s in (0, 0, 1))
+        assert np.array_equal(first, again)
+        assert first.shape != other.shape or not np.allclose(first, other)
+
+
+def sketch() -> Sketch:
+    return Sketch(random.Random(0))
+
+
+def volume(s: Sketch) -> float:
+    """By the divergence theorem: right only where the skin is closed and faces outwards."""
+    a, b, c = (s.parts[0].vertices[s.parts[0].faces[:, i]] for i in range(3))
+    return float((a * np.cross(b, c)).sum() / 6)
+
+
+def test_parts_are_closed_and_face_outwards() -> None:
+    s = sketch()
+    s.box((2.0, 3.0, 4.0), (1.0, 2.0, 3.0), (1, 2, 3))
+    assert volume(s) == pytest.approx(24)
+    assert corners(s).min(axis=0).tolist() == [0.0, 0.5, 3.0]
+    s = sketch()
+    s.turned([(1.0, 0.0), (1.0, 2.0)], (5.0, 0.0, 0.0), (1, 2, 3), sides=200)
+    assert volume(s) == pytest.approx(2 * math.pi, rel=1e-3)
+    s = sketch()
+    s.turned([(math.sqrt(0.5), 0.0), (math.sqrt(0.5), 1.0)], (0.0, 0.0, 0.0), (1, 2, 3), sides=4)
+    assert np.ptp(corners(s), axis=0).tolist() == pytest.approx([1, 1, 1])
+    s = sketch()
+    s.cushion((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1, 2, 3), edge=1.0)
+    assert volume(s) == pytest.approx(math.pi / 6, rel=0.1)
+    s = sketch()
+    s.disc(1.0, 0.5, (0.0, 0.0, 0.0), (1, 2, 3))
+    assert volume(s) == pytest.approx(math.pi / 2, rel=0.02)
+    assert corners(s)[:, 1].min() == -0.5
+    for end in ((0.0, 0.0, 2.0), (2.0, 0.0, 0.0), (1.0, 1.0, 1.0)):
+        s = sketch()
+        s.bar((0.0, 0.0, 0.0), end, 0.1, (1, 2, 3))
+        octagon = 2 * math.sqrt(2) * 0.01
+        assert volume(s) == pytest.approx(octagon * math.hypot(*end))
+
+
+def test_a_written_library_holds_what_was_drawn(tmp_path: Path) -> None:
+    assert write_furniture(tmp_path, count=1) == len(SHAPES)
+    library = FurnitureLibrary.open(tmp_path, split="train")
+    assert not library.skipped
+    assert {piece.label for piece in library.pieces} == SHAPES.keys()
+    assert {piece.split for piece in library.pieces} == {"train"}
+    for piece in library.pieces:
+        name, drawn = sketch_piece(piece.label, 0, 0)
+        assert piece.name == name
+        assert piece.licence == "Creative Commons Zero"
+        assert piece.size == pytest.approx(np.ptp(corners(drawn), axis=0), abs=1e-5)
+        mesh = library.load(piece)
+        assert len(mesh.faces) == sum(len(part.faces) for part in drawn.parts)
+        assert {tuple(c) for c in mesh.colors.tolist()} == {part.color for part in drawn.parts}
+        assert mesh.vertices[:, 2].min() == pytest.approx(0, abs=1e-6)
+    (laptop,) = library.of_class("laptop", "train")
+    mesh = library.load(laptop)
+    lid = mesh.vertices[mesh.vertices[:, 2] > laptop.size[2] / 2]
+    assert lid[:, 1].min() > 0  # its lid is behind, its front to -y
+
+
+def test_a_killed_command_does_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("furniture", "--out", tmp_path / "made", "--count", 1, "--seed", 5)
+    code, out, _ = o2s(capsys, *arguments)
+    assert code == 0
+    assert f"{len(SHAPES)} pieces" in out
+    rows = list(csv.DictReader((tmp_path / "made" / "furniture.csv").read_text().splitlines()))
+    gone, kept = (tmp_path / "made" / rows[i]["file"] for i in (0, 1))
+    before, stamp = gone.read_bytes(), kept.stat().st_mtime_ns
+    gone.unlink()
+    assert o2s(capsys, *arguments)[0] == 0
+    assert gone.read_bytes() == before
+    assert kept.stat().st_mtime_ns == stamp
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "made").write_text("no folder")
+    code, out, err = o2s(capsys, "furniture", "--out", tmp_path / "made", "--count", 1)
+    assert (code, out) == (2, "")
+    assert "made" in err
+    assert len(err.strip().splitlines()) == 1
