@@ -69,7 +69,12 @@ def check_boxes(
 ) -> None:
     """Raise InputError unless there is a true box of each object."""
     for o in described:
-        if o.scene_id not in truth or o.object_id not in truth[o.scene_id].ids:
+        if o.scene_id not in truth:
+            there = "; run `o2s prepare` on it" if boxes.is_dir() else ""
+            raise InputError(
+                f"{boxes}: no scene {quote(o.scene_id)}, whose objects {reference} describes{there}"
+            )
+        if o.object_id not in truth[o.scene_id].ids:
             raise InputError(
                 f"{boxes}: no box of object {quote(o.object_id)} in scene {quote(o.scene_id)}, "
                 f"which {reference} describes"

@@ -102,16 +102,29 @@ def test_a_killed_run_goes_on_where_it_stopped(
     assert "begun with another regions" in err
 
 
-def test_objects_that_are_not_there_are_named(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("object_id", "99", "no box of object '99'"),
+        ("scene_id", "scene9999_00", "no scene 'scene9999_00'"),
+        ("scene_id", "scene9999_00", "run `o2s prepare` on it"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    key: str,
+    value: str,
+    message: str,
 ) -> None:
     entries = json.loads((folder / "ScanRefer_filtered_val.json").read_text())
-    entries[0]["object_id"] = "99"
+    entries[0][key] = value
     reference = tmp_path / "other.json"
     reference.write_text(json.dumps(entries))
     arguments = run(folder, tmp_path / "out")
     arguments[3] = reference
     code, out, err = o2s(capsys, *arguments)
     assert (code, out) == (2, "")
-    assert "no box of object '99'" in err
+    assert message in err
     assert len(err.strip().splitlines()) == 1
