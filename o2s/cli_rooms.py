@@ -27,6 +27,13 @@ def rooms(
     out_folder: Annotated[Path, typer.Option("--out", help="Where to write, as ScanNet's RAW.")],
     scenes: Annotated[int, typer.Option(help="How many rooms.")] = 10,
     seed: Annotated[int, typer.Option(help="Other seeds make other rooms.")] = 0,
+    sketched: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another library that train rooms are furnished from as well, such as that of "
+            "`o2s furniture`; val and test rooms stay as they are without it."
+        ),
+    ] = None,
     workers: WorkersOption = None,
     preview: Annotated[
         Path | None, typer.Option(help=f"Also draw the first {PREVIEWED} rooms: a .jpg or .png.")
@@ -45,6 +52,7 @@ def rooms(
             out_folder,
             rooms=scenes,
             seed=seed,
+            sketched=sketched,
             workers=default_workers(workers),
             progress=update,
         )

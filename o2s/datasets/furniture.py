@@ -45,13 +45,13 @@ class FurnitureLibrary:
         self._loaded: OrderedDict[str, PieceMesh] = OrderedDict()
 
     @classmethod
-    def open(cls, path: Path, split: str | None = None) -> "FurnitureLibrary":
+    def open(cls, path: Path) -> "FurnitureLibrary":
         """The library in a `.deb`, a `.sh3f`, a folder of these, or one with `furniture.csv`.
 
         The table's columns are file, name, class, creator and licence and, if known, width, depth
         and height in metres; without them the mesh is in metres. Its meshes have y up and the front
         towards +z, as in glTF. A `.deb` is unpacked into memory, 120 MB, each time; opening the
-        folder that `dpkg-deb -x` makes of it is faster. With `split` all pieces are of that one.
+        folder that `dpkg-deb -x` makes of it is faster.
 
         Raises:
             InputError: the file is damaged, or there is no piece of a known class in it.
@@ -61,14 +61,21 @@ class FurnitureLibrary:
         else:
             entries = [entry for files in catalogues(path) for entry in read_catalogue(files)]
         entries = _with_own_keys(entries)
-        usable = [e for e in entries if not e.why]
-        splits = _splits(usable) if split is None else {e.digest: split for e in usable}
-        pieces = [replace(e.piece, split=splits[e.digest]) for e in usable]
+        splits = _splits([e for e in entries if not e.why])
+        pieces = [replace(e.piece, split=splits[e.digest]) for e in entries if not e.why]
         if not pieces:
             first = next((f"; {e.piece.key}: {e.why}" for e in entries), "")
             raise InputError(f"{path}: none of its {len(entries)} models can be used{first}")
         skipped = {e.piece.key: e.why for e in entries if e.why}
         return cls(pieces, skipped, {e.piece.key: e.model for e in entries})
+
+    def with_train(self, other: "FurnitureLibrary") -> "FurnitureLibrary":
+        """This library and another, all of whose pieces are for train; val and test stay as they
+        are."""
+        more = [replace(piece, split="train") for piece in other.pieces]
+        return FurnitureLibrary(
+            (*self.pieces, *more), self.skipped | other.skipped, self._models | other._models
+        )
 
     def load(self, piece: Piece) -> PieceMesh:
         """The mesh of one of the pieces at its catalogue size. Its arrays cannot be written to.

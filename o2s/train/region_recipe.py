@@ -113,7 +113,9 @@ def open_sources(data: RegionData, split: str, step: Step) -> list[TripletSource
             views = Path(data.cache) / "views"
             sources.append(FurnitureObjects(library, split=split, images=views, progress=update))
     if data.sketched is not None and split == "train":
-        library = FurnitureLibrary.open(Path(data.sketched), split="train")
+        library = FurnitureLibrary((), {}, {}).with_train(
+            FurnitureLibrary.open(Path(data.sketched))
+        )
         with step("sampling sketched meshes") as update:
             views = Path(data.cache) / "views"
             sources.append(FurnitureObjects(library, split=split, images=views, progress=update))

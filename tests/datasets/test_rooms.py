@@ -24,6 +24,7 @@ from o2s.datasets.rooms import (
     write_language,
 )
 from o2s.datasets.scannet import ScanNet
+from o2s.datasets.sketched_library import write_furniture
 from o2s.errors import InputError
 from o2s.io.labelled import read_labelled
 
@@ -52,6 +53,26 @@ def prepared(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = prepare(ScanNet(made), out, extras=extras)
     assert (report.done, report.failed, report.notes) == (ROOMS, {}, {})
     return out
+
+
+def test_sketched_furniture_stands_in_train_rooms_alone(furniture: Path, tmp_path: Path) -> None:
+    write_furniture(tmp_path / "sketched", count=3)
+    library = FurnitureLibrary.open(furniture)
+    both = library.with_train(FurnitureLibrary.open(tmp_path / "sketched"))
+    for split in ("val", "test"):
+        assert both.of_class("chair", split) == library.of_class("chair", split)
+        plain, mixed = (lay_out(of, split, np.random.default_rng(3)) for of in (library, both))
+        pieces = [placement.piece.key for placement in plain.placements]
+        assert pieces == [placement.piece.key for placement in mixed.placements]
+    made = make_rooms(
+        furniture, tmp_path / "rooms", rooms=1, seed=1, sketched=tmp_path / "sketched"
+    )
+    record = json.loads((tmp_path / "rooms/scans/scene0000_00/scene0000_00.room.json").read_text())
+    assert made.facts[0].split == "train"
+    assert {key.partition("/")[0] for key in record["pieces"]} == {"furniture", "sketched"}
+    assert "sketched/" in (tmp_path / "rooms/ATTRIBUTION.txt").read_text()
+    with pytest.raises(InputError, match="another furniture"):
+        make_rooms(furniture, tmp_path / "rooms", rooms=1, seed=1)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
