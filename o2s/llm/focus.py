@@ -5,6 +5,7 @@
                                -> each points at the regions: [3, R + 1], the last is the room
     what is spoken of          -> its object tokens, and what is on it
     all three                  -> on which side of someone standing there it is, as a soft word
+    each region against the room -> how many are spoken of, as a soft word
 
 Object tokens say where things are, but not from where they are seen: "left" takes three places at
 once. That a scene has to be read again from the situation of a question is the finding of SQA3D
@@ -21,10 +22,14 @@ from torch import Tensor, nn
 
 from o2s.llm.scene_tokens import TOKENS_A_REGION
 
-FOCUS_TOKENS = TOKENS_A_REGION + 2  # a question
+FOCUS_TOKENS = TOKENS_A_REGION + 3  # a question
 NAME = 2  # of the tokens of a region, what it is by its looks
 ROLES = ("spoken of", "standing at", "facing")
 SIDES = ("in front", "left", "behind", "right")  # quarter turns, counter-clockwise
+COUNTS = (
+    *("no", "one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
+)
 LIKELY = 6  # regions in each role that sides are computed of
 
 
@@ -32,20 +37,24 @@ class Pointed(NamedTuple):
     """What the questions of some scenes point at.
 
     `regions` is the probability of each region in each of ROLES, that of the room last; `sides`
-    that of each of SIDES for what is spoken of, 0 in all where one stands where that is, and where
-    a region is marked, which is then what is spoken of.
+    that of each of SIDES for what is spoken of, 0 in all where one stands where that is; `counts`
+    that of each of COUNTS for how many regions are. Where a region is marked, it is what is spoken
+    of, and sides and counts are 0.
     """
 
     regions: Float[Tensor, "B Q 3 R1"]
     sides: Float[Tensor, "B Q 4"]
+    counts: Float[Tensor, "B Q 13"]
 
 
 class QuestionFocus(nn.Module):
     """Tokens that stand behind a question: those of the object that it speaks of, what is on that,
-    and on which side of the asker it is.
+    on which side of the asker it is, and how many there are.
 
     Every pointer is a distribution, so that the answer's loss teaches them; the side is its
-    expectation over the likely triples of regions. Before any training words and regions are
+    expectation over the likely triples of regions. How many are spoken of is the distribution of
+    the number of successes where each region is an independent trial, the odds of which are those
+    of the region against the room (Poisson binomial). Before any training words and regions are
     compared by one random projection of their embeddings, which keeps their similarity.
     """
 
@@ -62,6 +71,7 @@ class QuestionFocus(nn.Module):
         self.room = nn.Linear(width, 1)
         self.sharpness = nn.Parameter(torch.tensor([4.0]))  # FSDP takes no scalars
         self.sides = nn.Parameter(embedding_std * torch.randn(len(SIDES), language_width))
+        self.counts = nn.Parameter(embedding_std * torch.randn(len(COUNTS), language_width))
         self.kind = nn.Parameter(torch.zeros(FOCUS_TOKENS, language_width))
         nn.init.normal_(self.words.weight, std=language_width**-0.5)
         alike = self.words.weight.detach().repeat(1, TOKENS_A_REGION) / TOKENS_A_REGION
@@ -76,7 +86,7 @@ class QuestionFocus(nn.Module):
         on: Int[Tensor, "B R"],
         marks: Bool[Tensor, "B R"],
         mask: Bool[Tensor, "B R"],
-    ) -> Float[Tensor, "B Q 8 D"]:
+    ) -> Float[Tensor, "B Q 9 D"]:
         """The tokens of each question.
 
         Args:
@@ -95,8 +105,9 @@ class QuestionFocus(nn.Module):
         under = ((on[:, :, None] == lower) & mask[:, :, None]).to(tokens.dtype)  # [B, upper, lower]
         under = under / under.sum(dim=1, keepdim=True).clamp_min(1)
         carried = torch.einsum("bqr,bur,bud->bqd", spoken, under, tokens[:, :, NAME])
-        side = pointed.sides @ self.sides
-        return torch.cat([again, carried[:, :, None], side[:, :, None]], dim=2) + self.kind
+        side, count = pointed.sides @ self.sides, pointed.counts @ self.counts
+        more = torch.stack([carried, side, count], dim=2)
+        return torch.cat([again, more], dim=2) + self.kind
 
     def point(
         self,
@@ -120,13 +131,15 @@ class QuestionFocus(nn.Module):
         keys = self.regions(tokens.flatten(2))
         scores = torch.einsum("bqpw,brw->bqpr", said, keys) * keys.shape[-1] ** -0.5
         scores = scores.masked_fill(~mask[:, None, None], -1e9)
-        regions = torch.cat([scores, self.room(told)], dim=3).softmax(dim=3)
+        room = self.room(told)
+        counts = number_of(torch.sigmoid(scores[:, :, 0] - room[:, :, 0]))
+        regions = torch.cat([scores, room], dim=3).softmax(dim=3)
         marked = marks.any(dim=1)[:, None, None]
         only = F.pad(marks, (0, 1))[:, None].to(regions.dtype)
         spoken = torch.where(marked, only, regions[:, :, 0])
         regions = torch.cat([spoken[:, :, None], regions[:, :, 1:]], dim=2)
         sides = self._sides(regions, _with_room(centres, mask))
-        return Pointed(regions, sides.masked_fill(marked, 0.0))
+        return Pointed(regions, *(x.masked_fill(marked, 0.0) for x in (sides, counts)))
 
     def _sides(
         self, regions: Float[Tensor, "B Q 3 R1"], places: Float[Tensor, "B R1 2"]
@@ -145,6 +158,17 @@ class QuestionFocus(nn.Module):
         weight = torch.einsum("bqt,bqs,bqf->bqsft", *weights.unbind(dim=2)) * clear
         found = torch.einsum("bqsft,bqsftk->bqk", weight, sides)
         return found / weight.sum(dim=(2, 3, 4))[..., None].clamp_min(1e-6)
+
+
+def number_of(trials: Float[Tensor, "B Q R"]) -> Float[Tensor, "B Q 13"]:
+    """The probability of each of COUNTS as the number of successes, from that of each trial.
+
+    What is above the last is left out, so that the sum may be below one.
+    """
+    counts = F.pad(trials.new_ones(*trials.shape[:-1], 1), (0, len(COUNTS) - 1))
+    for success in trials[..., None].unbind(dim=-2):
+        counts = torch.lerp(counts, F.pad(counts, (1, -1)), success)
+    return counts
 
 
 def _with_room(

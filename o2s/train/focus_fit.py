@@ -1,13 +1,14 @@
 """Begin the focus of questions: pointers that find what a question speaks of.
 
-Before the language model learns to read them, sides begin as the words for them, and the pointers
-are fitted to what instruction records say of questions about one object. Nothing says which region
-the question's words are about, but:
+Before the language model learns to read them, sides and counts begin as the words for them, and the
+pointers are fitted to what instruction records say of questions. Nothing says which region the
+question's words are about, but:
 
     the answer is a side            -> the side that the three pointers come to is that one
     the answer names the object     -> what is spoken of is something that is near or on it, or
                                        that it is near or on ("What is on the bed?" "pillow")
     the answer does not             -> what is spoken of is the object ("What colour is the bed?")
+    the answer is a number, or no   -> so many regions are spoken of; yes: one or more
 
 Each is the likelihood of what is said, summed over all regions that it may be said of. Pointers
 that saw each room as it is would know those of training far better than others, so regions are
@@ -27,7 +28,7 @@ from torch import Tensor
 from datasets import Dataset as Records
 from o2s.encoded import EncodedScan
 from o2s.encoder import evaluating
-from o2s.llm.focus import SIDES, Pointed
+from o2s.llm.focus import COUNTS, SIDES, Pointed
 from o2s.llm.modeling import SceneLM
 from o2s.llm.processing import SceneLMProcessor, arrange
 from o2s.llm.relations import relations
@@ -42,12 +43,13 @@ UNHEARD = 0.1  # share of the words
 
 @dataclass(frozen=True)
 class Pointing:
-    """A question, the regions that it may speak of (empty if that is not known), and the side of
-    SIDES that is its answer."""
+    """A question, the regions that it may speak of (empty if that is not known), the side of SIDES
+    that is its answer, and how many regions it may speak of (empty if that is not known)."""
 
     text: str
     regions: tuple[int, ...]
-    side: int | None
+    side: int | None = None
+    counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,12 @@ class Looked:
 
 @dataclass(frozen=True)
 class FocusReport:
-    """On held-out questions: the share whose region is pointed at, and whose side is right."""
+    """On held-out questions: the share whose region is pointed at, whose side is right, and of
+    those that ask how many whose number is."""
 
     pointed: float | None
     sided: float | None
+    counted: float | None
 
 
 def pointings(
@@ -92,22 +96,37 @@ def pointings(
         pointed: list[Pointing] = []
         for text, answer, ids in asked:
             side = SIDES.index(answer) if answer in SIDES else None
-            places: set[int] = set()
-            if len(ids) == 1 and ids[0] in objects[scene]:
-                about = objects[scene][ids[0]]
-                place = match(scan, about.box)
-                if place is not None and about.name in answer:
-                    # What it is near or on, and what is near or on it.
-                    places = {p for p in (near[place], on[place]) if p is not None}
-                    both = enumerate(zip(near, on, strict=True))
-                    places |= {p for p, others in both if place in others}
-                elif place is not None:
-                    places = {place}
-            if places or side is not None:
-                pointed.append(Pointing(text, tuple(sorted(places)), side))
+            counts = _counts(answer)
+            about = [objects[scene][i] for i in ids if i in objects[scene]]
+            places = {p for p in (match(scan, o.box) for o in about) if p is not None}
+            if len(ids) > 1 and not counts:
+                places = set()  # of which of them it speaks is not known
+            elif places and not counts and about[0].name in answer:
+                # What it is near or on, and what is near or on it.
+                (place,) = places
+                places = {p for p in (near[place], on[place]) if p is not None}
+                both = enumerate(zip(near, on, strict=True))
+                places |= {p for p, others in both if place in others}
+            if places or side is not None or counts:
+                pointed.append(Pointing(text, tuple(sorted(places)), side, counts))
         if pointed and len(look.boxes):
             found.append(Looked(look, tuple(pointed)))
     return found
+
+
+def _counts(answer: str) -> tuple[int, ...]:
+    """How many things a question with this answer may speak of."""
+    if answer == "yes":
+        return tuple(range(1, len(COUNTS)))
+    return (COUNTS.index(answer),) if answer in COUNTS else ()
+
+
+def begin_words(model: SceneLM, processor: SceneLMProcessor) -> None:
+    """Let sides and counts begin as the words for them."""
+    assert model.focus is not None
+    embedding = cast(Any, model).get_input_embeddings()
+    for words, soft in ((SIDES, model.focus.sides), (COUNTS, model.focus.counts)):
+        soft.data.copy_(word_embeddings(words, processor.tokenizer, embedding).detach())
 
 
 def fit_focus(
@@ -118,7 +137,7 @@ def fit_focus(
     steps: int,
     seed: int = 0,
 ) -> FocusReport:
-    """Fit the pointers of a model's focus, and set its words for sides; nothing else of it.
+    """Fit the pointers of a model's focus; nothing else of it.
 
     Args:
         train: what they are fitted to.
@@ -129,8 +148,6 @@ def fit_focus(
     parameters = list(model.focus.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
-    embedding = cast(Any, model).get_input_embeddings()
-    model.focus.sides.data.copy_(word_embeddings(SIDES, processor.tokenizer, embedding).detach())
     model.train()
     for _ in range(steps if train else 0):
         chosen = [random_.choice(train) for _ in range(SCENES)]
@@ -138,10 +155,13 @@ def fit_focus(
         asked = [random_.sample(c.questions, min(QUESTIONS, len(c.questions))) for c in changed]
         looks = [c.look for c in changed]
         pointed = _point(model, processor, looks, asked, generator)
-        allowed, side = _said(asked, pointed)
-        of_regions = (pointed.regions[:, :, 0] * allowed).sum(dim=2)[allowed.any(dim=2)]
-        of_sides = pointed.sides[side]
-        likely = torch.cat([of_regions, of_sides])
+        found = (pointed.regions[:, :, 0], pointed.sides, pointed.counts)
+        likely = torch.cat(
+            [
+                (probability * said).sum(dim=2)[said.any(dim=2)]
+                for probability, said in zip(found, _said(asked, pointed), strict=True)
+            ]
+        )
         if not len(likely):
             continue
         optimizer.zero_grad()
@@ -158,10 +178,12 @@ def fit_focus(
 def changed_look(looked: Looked, other: Looked, generator: torch.Generator) -> Looked:
     """A scene as a worse detector might see it, and what its questions speak of there."""
     look, places = AUGMENT(looked.look, other.look, None, generator)
-    questions = [
-        replace(question, regions=tuple(places[r] for r in question.regions if places[r] >= 0))
-        for question in looked.questions
-    ]
+    questions: list[Pointing] = []
+    for question in looked.questions:
+        regions = tuple(places[r] for r in question.regions if places[r] >= 0)
+        gone = len(question.regions) - len(regions)
+        counts = tuple(count - gone for count in question.counts if count >= gone)
+        questions.append(replace(question, regions=regions, counts=counts))
     return Looked(look, tuple(questions))
 
 
@@ -172,17 +194,22 @@ def measure_focus(
     """How often the pointers of a model find what questions speak of."""
     right: list[bool] = []
     sided: list[bool] = []
+    counted: list[bool] = []
     with evaluating(model):
         for looked in held_out:
             pointed = _point(model, processor, [looked.look], [looked.questions])
             best = pointed.regions[0, :, 0].argmax(dim=1).tolist()
             sides = pointed.sides[0].argmax(dim=1).tolist()
-            for question, region, side in zip(looked.questions, best, sides, strict=True):
+            counts = pointed.counts[0].argmax(dim=1).tolist()
+            found = zip(looked.questions, best, sides, counts, strict=True)
+            for question, region, side, count in found:
                 if question.regions:
                     right.append(region in question.regions)
                 if question.side is not None:
                     sided.append(side == question.side)
-    return FocusReport(*(sum(x) / len(x) if x else None for x in (right, sided)))
+                if len(question.counts) == 1:
+                    counted.append(count in question.counts)
+    return FocusReport(*(sum(x) / len(x) if x else None for x in (right, sided, counted)))
 
 
 def _point(
@@ -202,13 +229,16 @@ def _point(
 
 def _said(
     asked: Sequence[Sequence[Pointing]], pointed: Pointed
-) -> tuple[Bool[Tensor, "B Q R1"], Bool[Tensor, "B Q 4"]]:
-    """Which regions each question may speak of, and which side is its answer."""
-    allowed = torch.zeros_like(pointed.regions[:, :, 0], dtype=torch.bool)
-    side = torch.zeros_like(pointed.sides, dtype=torch.bool)
+) -> tuple[Bool[Tensor, "B Q R1"], Bool[Tensor, "B Q 4"], Bool[Tensor, "B Q 13"]]:
+    """Which regions each question may speak of, which side is its answer, and which counts are."""
+    regions, sides, counts = (
+        torch.zeros_like(like, dtype=torch.bool)
+        for like in (pointed.regions[:, :, 0], pointed.sides, pointed.counts)
+    )
     for i, of_scene in enumerate(asked):
         for q, question in enumerate(of_scene):
-            allowed[i, q, list(question.regions)] = True
+            regions[i, q, list(question.regions)] = True
+            counts[i, q, list(question.counts)] = True
             if question.side is not None:
-                side[i, q, question.side] = True
-    return allowed, side
+                sides[i, q, question.side] = True
+    return regions, sides, counts

@@ -144,7 +144,7 @@ def part_of(parameter: str) -> Part:
     """The part of the model that a parameter belongs to, by its name."""
     if "object_tokens." in parameter:
         return "object_tokens"
-    read = parameter.endswith((".kind", ".sides"))  # by the language model, as words
+    read = parameter.endswith((".kind", ".sides", ".counts"))  # by the language model, as words
     return "pointers" if "focus." in parameter and not read else "rest"
 
 

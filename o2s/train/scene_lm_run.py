@@ -19,7 +19,7 @@ from o2s.llm.trained_parts import (
     still_untrained,
     write_trained_parts,
 )
-from o2s.train.focus_fit import Looked, fit_focus, pointings
+from o2s.train.focus_fit import Looked, begin_words, fit_focus, pointings
 from o2s.train.language_bridge import SeenObject, begin_in_language
 from o2s.train.run_folder import Step, settle_recipe, train_with_progress
 from o2s.train.scene_lm import InstructionTrainer, Part, training_arguments
@@ -86,6 +86,7 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
             logger.info("the bridge begins with %s", report)
         if new.focus:
             with step("beginning to point"):
+                begin_words(model, processor)
                 focus = fit_focus(
                     model, processor, shown.questions, held_out.questions, recipe.focus_steps
                 )

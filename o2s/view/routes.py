@@ -27,7 +27,8 @@ def draw_routes(weights: Float64[ndarray, "G E"], names: Sequence[str], path: Pa
         raise ValueError(f"{len(names)} names for {len(weights)} groups, expected one for each")
     groups, experts = weights.shape
     left, top = 24 + LETTER * max(map(len, names)), 62
-    width, height = max(left + CELL * experts + 20, 330), top + CELL * groups + 16
+    width = max(left + CELL * experts, LETTER * len(CAPTION)) + 20
+    height = top + CELL * groups + 16
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     place = (left / width, 16 / height, CELL * experts / width, CELL * groups / height)

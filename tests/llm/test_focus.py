@@ -10,7 +10,7 @@ import torch
 from fakes import random_look, save_language_model, small_recipe
 
 from o2s.llm.answering import SceneAnswerer, Spoken
-from o2s.llm.focus import FOCUS_TOKENS, QuestionFocus
+from o2s.llm.focus import COUNTS, FOCUS_TOKENS, QuestionFocus, number_of
 from o2s.llm.modeling import SceneLM
 from o2s.llm.scene_tokens import SCENE_INPUTS, TOKENS_A_REGION
 
@@ -121,8 +121,32 @@ def test_what_is_spoken_of_is_read_again_with_what_is_on_it() -> None:
         again = (spoken[:3, None, None] * given["tokens"][0]).sum(dim=0)
         carried = spoken[0] * (names[1] + names[2]) / 2
         side = (pointed.sides[0, question][:, None] * focus.sides).sum(dim=0)
-        wanted = torch.cat([again, carried[None], side[None]]) + focus.kind
+        count = (pointed.counts[0, question][:, None] * focus.counts).sum(dim=0)
+        wanted = torch.cat([again, carried[None], side[None], count[None]]) + focus.kind
         assert torch.allclose(found[0, question], wanted, atol=1e-5)
+
+
+def test_how_many_are_spoken_of_is_the_sum_over_all_that_may_be() -> None:
+    trials = torch.rand(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    found = number_of(trials)
+    assert found.shape == (2, 3, len(COUNTS))
+    for scene, question in itertools.product(range(2), range(3)):
+        wanted = [0.0] * len(COUNTS)
+        for among in itertools.product((False, True), repeat=5):
+            each = zip(trials[scene, question].tolist(), among, strict=True)
+            wanted[sum(among)] += math.prod(p if one else 1 - p for p, one in each)
+        assert found[scene, question].tolist() == pytest.approx(wanted, abs=1e-6)
+    assert number_of(torch.ones(1, 1, 20)).sum() == 0  # more than there are words for
+
+
+def test_a_region_counts_where_it_is_more_likely_spoken_of_than_the_room() -> None:
+    focus, given = new(), inputs(2, 3, 4)
+    given["mask"][1, 2:] = False
+    pointed = pointing(focus, given)
+    spoken = pointed.regions[:, :, 0]
+    trials = spoken[..., :-1] / (spoken[..., :-1] + spoken[..., -1:])
+    assert torch.allclose(pointed.counts, number_of(trials), atol=1e-5)
+    assert not pointed.counts[1, :, 3:].any()
 
 
 def test_one_scene_alone_is_the_same_as_in_a_batch() -> None:
@@ -140,7 +164,8 @@ def test_one_scene_alone_is_the_same_as_in_a_batch() -> None:
 def test_a_scene_without_regions_is_only_a_room() -> None:
     focus = new()
     found = focus(**inputs(2, 2, 0))
-    assert torch.equal(found, torch.zeros(2, 2, FOCUS_TOKENS, WIDTH))
+    assert torch.equal(found[:, :, :-1], torch.zeros(2, 2, FOCUS_TOKENS - 1, WIDTH))
+    assert torch.equal(found[:, :, -1], focus.counts[COUNTS.index("no")].expand(2, 2, -1))
     assert not pointing(focus, inputs(1, 1, 0)).sides.any()
 
 
@@ -161,10 +186,12 @@ def test_what_is_marked_is_what_is_spoken_of() -> None:
     pointed = pointing(focus, given)
     assert torch.equal(pointed.regions[0], free.regions[0])
     assert torch.equal(pointed.sides[0], free.sides[0])
+    assert torch.equal(pointed.counts[0], free.counts[0])
     assert (pointed.regions[1, :, 0].argmax(dim=1) == 3).all()
     assert (pointed.regions[1, :, 0].amax(dim=1) == 1).all()
     assert torch.equal(pointed.regions[1, :, 1:], free.regions[1, :, 1:])
     assert not pointed.sides[1].any()
+    assert not pointed.counts[1].any()
     again = focus(**given)[1, :, :TOKENS_A_REGION]
     assert torch.allclose(again, given["tokens"][1, 3] + focus.kind[:TOKENS_A_REGION])
 

@@ -37,7 +37,7 @@ def test_parts_that_begin_well_learn_at_their_own_rates(tmp_path: Path) -> None:
     assert found["object_tokens.kind"] == pytest.approx(0.5e-2)
     assert found["focus.read.weight"] == pytest.approx(0.25e-2)
     others = {name for name, rate in found.items() if rate == pytest.approx(1e-2)}
-    assert {"focus.kind", "focus.sides"} <= others
+    assert {"focus.kind", "focus.sides", "focus.counts"} <= others
     assert any("lora" in name for name in others)
 
 

@@ -166,8 +166,8 @@ def test_a_focus_begins_also_where_what_goes_on_had_none(
         return set(json.loads((tmp_path / name / scene_lm_run.SCORES).read_bytes())) - {"val"}
 
     assert begun("plain", None) == {"names", "named", "colored"}
-    assert begun("new", None) == {"names", "named", "colored", "pointed", "sided"}
-    assert begun("added", "plain") == {"pointed", "sided"}
+    assert begun("new", None) == {"names", "named", "colored", "pointed", "sided", "counted"}
+    assert begun("added", "plain") == {"pointed", "sided", "counted"}
     assert begun("on", "added") == set()
     last = SceneAnswerer.load(tmp_path / "on" / scene_lm_run.MODEL)
     assert last.model.focus is not None
