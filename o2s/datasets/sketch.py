@@ -132,22 +132,14 @@ class Sketch:
         ]
         self._add(*_rings(rings), color)
 
-    def cloth(
-        self, size: Place, at: Place, color: Color, *, folds: Length, spread: Length = 1.0
-    ) -> None:
-        """Cloth that hangs in folds: `size` is width, depth of the folds and height; at its foot it
-        is `spread` times as wide as above."""
+    def cloth(self, size: Place, at: Place, color: Color, *, folds: Length) -> None:
+        """Cloth that hangs in folds: `size` is width, depth of the folds and height."""
         columns, rows = 41, 4
         across, up = np.linspace(-0.5, 0.5, columns), np.linspace(0, 1, rows)
         phase = self.rng.uniform(0, np.pi)
-        grid = np.array(
-            [
-                [x * size[0] * (spread + (1 - spread) * z), self._fold(x, folds, phase, z), z]
-                for z in up
-                for x in across
-            ]
-        )
-        vertices = grid * (1.0, size[1], size[2]) + at
+        z, x = (side.ravel() for side in np.meshgrid(up, across, indexing="ij"))
+        fold = np.sin(2 * np.pi * folds * x + phase + 0.3 * z) / 2
+        vertices = np.column_stack([x, fold, z]) * size + at
         corner = np.array([r * columns + c for r in range(rows - 1) for c in range(columns - 1)])
         one = np.stack([corner, corner + 1, corner + columns], axis=1)
         other = np.stack([corner + 1, corner + columns + 1, corner + columns], axis=1)
@@ -159,8 +151,6 @@ class Sketch:
         height: Length,
         thick: Length,
         color: Color,
-        *,
-        y: Length = 0,
     ) -> None:
         """Four legs below the corners of a rectangle: square, round, or splayed."""
         width, depth = (side - 1.2 * thick for side in size)
@@ -174,9 +164,6 @@ class Sketch:
                 else:
                     foot = (top[0] + sx * out, top[1] + sy * out, 0.0)
                     self.bar(foot, top, thick / 2, color)
-
-    def _fold(self, x: float, folds: float, phase: float, z: float) -> float:
-        return float(np.sin(2 * np.pi * folds * x + phase + 0.3 * z)) / 2
 
     def _add(
         self,

@@ -107,16 +107,14 @@ def open_sources(data: RegionData, split: str, step: Step) -> list[TripletSource
                 progress=update,
             )
         sources.append(scans)
+    libraries: list[FurnitureLibrary] = []
     if data.furniture is not None:
-        library = FurnitureLibrary.open(Path(data.furniture))
-        with step(f"sampling {split} meshes") as update:
-            views = Path(data.cache) / "views"
-            sources.append(FurnitureObjects(library, split=split, images=views, progress=update))
+        libraries.append(FurnitureLibrary.open(Path(data.furniture)))
     if data.sketched is not None and split == "train":
-        library = FurnitureLibrary((), {}, {}).with_train(
-            FurnitureLibrary.open(Path(data.sketched))
-        )
-        with step("sampling sketched meshes") as update:
+        drawn = FurnitureLibrary.open(Path(data.sketched))
+        libraries.append(FurnitureLibrary((), {}, {}).with_train(drawn))
+    for library in libraries:
+        with step(f"sampling {split} meshes") as update:
             views = Path(data.cache) / "views"
             sources.append(FurnitureObjects(library, split=split, images=views, progress=update))
     shapes: list[TripletSource] = []
