@@ -111,8 +111,8 @@ def zero_shot(
         str | None,
         typer.Option(
             help="Classes to choose from: a file, one name a line or a JSON list. With --scenes, "
-            "names of objects, or a class list of the scans, such as scannet20. With --shapes, the "
-            "classes of the shapes if not given."
+            "names of objects, or a class list of the scans, such as scannet20. If not given, "
+            "those of --text with --scenes and those of the shapes with --shapes."
         ),
     ] = None,
     templates: Annotated[
@@ -170,10 +170,10 @@ def zero_shot(
         )
     if shapes is None and sampling is SamplingName.farthest:
         raise InputError("--sampling goes with --shapes")
-    if scenes is not None and classes is None:
+    if scenes is not None and classes is None and text is None:
         raise InputError(
-            "--scenes needs --classes: a file of names, or one of the scans' class lists, such as "
-            "scannet20"
+            "--scenes needs --text or --classes: a file of names, or one of the scans' class "
+            "lists, such as scannet20"
         )
     if template_set is not None and templates is None:
         raise InputError("--template-set chooses among the lists of --templates: give that as well")
@@ -191,8 +191,7 @@ def zero_shot(
             clear_leftovers(out_folder)
         objects, scans, found = None, None, None
         if scenes is not None:
-            assert classes is not None
-            scans = AnnotatedScans.find(scenes, classes, split)
+            scans = AnnotatedScans.find(scenes, classes or str(text), split)
             candidates = scans.classes
         else:
             candidates = None if classes is None else _read_names(classes)

@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "o2s"
 
-FOUNDATION = {"errors", "files", "scene"}
+FOUNDATION = {"errors", "files", "scene", "words"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "scene": set(),
+    "words": set(),
     "config": {"errors"},
     "weights": {"errors"},
     "ops": {"scene"},

@@ -27,11 +27,7 @@ from o2s.datasets.room_relations import (
     side,
     surface_distance,
 )
-
-NUMBERS = (
-    *("zero", "one", "two", "three", "four", "five", "six"),
-    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
-)
+from o2s.words import NUMBERS
 
 
 @dataclass(frozen=True)
@@ -133,8 +129,8 @@ def _counts(named: NamedRoom) -> Iterator[Draft]:
     """Of a class, of a colour of it, of a class on something; up to twelve, and never none."""
 
     def ask(phrase: Phrase, found: list[RoomObject], *key: str) -> Iterator[Draft]:
-        if 0 < len(found) < len(NUMBERS):
-            answer = NUMBERS[len(found)]
+        if 0 < len(found) <= len(NUMBERS):
+            answer = NUMBERS[len(found) - 1]
             yield _draft(named, "count", answer, found, key, many=phrase.many)
 
     for label in dict.fromkeys(o.label for o in named.objects):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from o2s.datasets.room_facts import RoomObject
+from o2s.words import SIDES
 
 Verdict = bool | None
 Comparison = Callable[[RoomObject, RoomObject], Verdict]
@@ -19,7 +20,6 @@ SIZE_RATIO = 1.2
 SIDE_ANGLE = math.radians(30)  # about the direction; a quarter turn less 15 degrees either way
 NEXT_TO_REACH = 0.25  # of the mean of both longest horizontal sides
 WALL_REACH = 0.15  # of the longest horizontal side
-SIDES = ("in front", "left", "behind", "right")  # quarter turns, counter-clockwise
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,9 @@ class AnnotatedScans:
         """
         index = read_index(folder)
         names = index["class_names"].get(class_list)
-        if not names and Path(class_list).is_file():
-            names = read_classes(Path(class_list))
+        file = Path(class_list)
+        if not names and (file.is_file() or file.suffix == ".safetensors"):
+            names = read_classes(file)
         if not names:
             there = ", ".join(index["class_names"]) or "none"
             raise InputError(

@@ -208,11 +208,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names: one a line, or, in a .json file, a list (or a mapping with one list).
+    """Class names: one a line, or, in a .json file, a list (or a mapping with one list), or, in a
+    .safetensors file, those of embedded classes.
 
     Raises:
         InputError: the file is missing or of another format, or a name comes twice.
     """
+    if path.suffix.lower() == ".safetensors":
+        return read_text_embeddings(path).classes
     expected = "class names, one a line or as a JSON list"
     text = read_text(path, expected)
     if path.suffix.lower() != ".json":

@@ -21,15 +21,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from o2s.llm.scene_tokens import TOKENS_A_REGION
+from o2s.words import NUMBERS, SIDES
 
 FOCUS_TOKENS = TOKENS_A_REGION + 3  # a question
 NAME = 2  # of the tokens of a region, what it is by its looks
 ROLES = ("spoken of", "standing at", "facing")
-SIDES = ("in front", "left", "behind", "right")  # quarter turns, counter-clockwise
-COUNTS = (
-    *("no", "one", "two", "three", "four", "five", "six"),
-    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
-)
+COUNTS = ("no", *NUMBERS)
 LIKELY = 6  # regions in each role that sides are computed of
 
 

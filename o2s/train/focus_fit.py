@@ -28,13 +28,14 @@ from torch import Tensor
 from datasets import Dataset as Records
 from o2s.encoded import EncodedScan
 from o2s.encoder import evaluating
-from o2s.llm.focus import COUNTS, SIDES, Pointed
+from o2s.llm.focus import COUNTS, Pointed
 from o2s.llm.modeling import SceneLM
 from o2s.llm.processing import SceneLMProcessor, arrange
 from o2s.llm.relations import relations
 from o2s.scene import RegionFeatures
 from o2s.train.language_bridge import word_embeddings
 from o2s.train.scene_lm_data import LookAugmentation, described_objects, match
+from o2s.words import SIDES
 
 SCENES, QUESTIONS = 16, 8  # a step, and of each scene
 AUGMENT = LookAugmentation(jitter=0.05, drop=0.1, intruders=0.05, rename=0.15, color=0.03)

@@ -20,8 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from o2s.datasets.color_names import NAMES as COLOR_NAMES
-from o2s.datasets.room_question_kinds import NUMBERS
 from o2s.llm.scene_tokens import NAMES, ObjectTokens
+from o2s.words import NUMBERS
 
 KINDS = ("one", "detected", "named", "colored", "near", "on")  # what each token of a region says
 NOTHING = ("nothing", "floor")  # what is near and beneath where no object is
@@ -97,7 +97,7 @@ def begin_in_language(
     names = [name for name, _ in Counter(o.name for o in train).most_common(NAMES)]
     labels = sorted({o.label for o in (*train, *held_out)})
     embedded = dict(zip(labels, words(labels), strict=True)) if labels else {}
-    numbers = words(NUMBERS[1:])
+    numbers = words(NUMBERS)
     tokens.numbers.weight.copy_(
         numbers[torch.arange(len(tokens.numbers.weight)).clamp_max(len(numbers) - 1)]
     )

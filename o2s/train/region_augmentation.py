@@ -14,8 +14,8 @@ from o2s.regions import GREY
 class RegionAugmentation:
     """What is changed, in this order; every change can be switched off with 0, or (1, 1).
 
-    The first two are for objects in scans, the next five are ULIP's with its values. A drop of
-    points puts them all onto the first point, as there.
+    The first two are for objects in scans; `dropout`, `scale`, `shift`, `perturb` and `turn` are
+    ULIP's with its values. A drop of points puts them all onto the first point, as there.
 
     Args:
         on_normalised: change the normalised points, as ULIP does, so that sizes and shifts stay; or
@@ -26,6 +26,8 @@ class RegionAugmentation:
         dropout: largest share of the points that is dropped.
         scale: least and greatest factor of all lengths.
         stretch: least and greatest factor of each axis of its own.
+        warp: largest move of a point, of the region's radius, as the region is bent by smooth waves
+            at least as long as itself: a few shapes of a class stand for others unseen.
         shift: largest shift along each axis, of the region's radius.
         perturb: standard deviation, in radians, of a small turn about each axis, cut off at three
             times that.
@@ -47,6 +49,7 @@ class RegionAugmentation:
     dropout: float = 0.875
     scale: Sequence[float] = (0.8, 1.25)
     stretch: Sequence[float] = (1.0, 1.0)
+    warp: float = 0.0
     shift: float = 0.1
     perturb: float = 0.06
     turn: float = np.pi
@@ -104,6 +107,8 @@ def change_shape(
     radius = float(np.linalg.norm(local, axis=1).max())
     dropped = rng.random(len(points)) <= rng.uniform(0, augment.dropout)
     dropped[0] = False
+    if augment.warp:
+        local += warp(rng, local / radius, augment.warp) * radius
     local[dropped] = local[0]
     (least, most), (low, high) = augment.scale, augment.stretch
     factors = rng.uniform(least, most) * rng.uniform(low, high, 3)
@@ -118,6 +123,21 @@ def change_shape(
     moved = local @ (turn @ np.diag(factors)).T + turn @ shift
     moved += augment.jitter * radius * rng.standard_normal(moved.shape, np.float32)
     return (moved + middle).astype(np.float32), dropped
+
+
+def warp(
+    rng: np.random.Generator, points: Float32[np.ndarray, "P 3"], most: float, waves: int = 3
+) -> Float32[np.ndarray, "P 3"]:
+    """How far each point of a ball of radius 1 moves in a smooth random warp: never beyond `most`.
+
+    Each wave has a length of at least pi, half of it about the ball's size, and a direction of its
+    own in which points move.
+    """
+    directions, moves = rng.standard_normal((2, waves, 3))
+    directions *= rng.uniform(0.5, 2.0, (waves, 1)) / np.linalg.norm(directions, axis=1)[:, None]
+    moves *= rng.uniform(0, most / waves, (waves, 1)) / np.linalg.norm(moves, axis=1)[:, None]
+    phases = points @ directions.T + rng.uniform(0, 2 * np.pi, waves)
+    return (np.sin(phases) @ moves).astype(np.float32)
 
 
 def change_colors(

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from benchmark_fake import SCENES, table_scores, write
 from command_line import o2s
+from instructions_fake import prepare_scenes
 
 from o2s.evaluate import running
 from o2s.evaluate.scene_boxes import read_regions
+from o2s.evaluate.text_embeddings import TextEmbeddings, write_text_embeddings
 from o2s.llm.answering import SceneAnswerer
 
 
@@ -285,3 +288,27 @@ def test_where_no_report_can_be_written_none_is_begun(
         assert message in err
         assert len(err.strip().splitlines()) == 1
     assert (tmp_path / "old" / "scores.json").read_text() == "old"
+
+
+def test_objects_are_chosen_from_the_embedded_classes_where_no_others_are_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("chair", "table", "unicorn")
+    vectors = torch.nn.functional.normalize(torch.randn(3, 1, 384), dim=-1)
+    text = tmp_path / "text.safetensors"
+    write_text_embeddings(TextEmbeddings(names, (), vectors, "random"), text)
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    command = (
+        *("eval", "zero-shot", "--scenes", prepare_scenes(tmp_path), "--json", "--threads", "1"),
+        *("--set", "encoder.point_bert_weights=null", "--set", "encoder.regions.points=64"),
+    )
+    tables = []
+    for more in ([], ["--classes", tmp_path / "names.txt"]):
+        code, out, _ = o2s(capsys, *command, "--text", text, *more)
+        assert code == 0
+        tables.append(json.loads(out)["tables"])
+    assert tables[0]
+    assert tables[0] == tables[1]
+    code, _, message = o2s(capsys, *command, "--text", tmp_path / "missing.safetensors")
+    assert code == 2
+    assert "missing.safetensors: no such file" in message

@@ -289,7 +289,7 @@ def test_wrong_templates_are_one_line(
             "--templates and --template-set go with",
         ),
         ({"features": "f", "text": "t", "split": "val"}, "go with --scenes, not with FEATURES"),
-        ({"scenes": "s", "text": "t"}, "--scenes needs --classes"),
+        ({"scenes": "s", "text_model": "t"}, "--scenes needs --text or --classes"),
         ({"scenes": "s", "text": "t", "classes": "nyu40"}, "expected a folder that `o2s prepare`"),
         ({"features": "f", "text_model": "m", "template_set": "a"}, "--template-set chooses among"),
         ({"features": "f", "text": "t"}, "no such file; expected a .safetensors file"),

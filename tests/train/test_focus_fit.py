@@ -11,7 +11,7 @@ from fakes import save_language_model, small_recipe
 from datasets import Dataset
 from o2s.datasets.scan2inst import FEATURES
 from o2s.encoded import EncodedScan
-from o2s.llm.focus import COUNTS, SIDES, Pointed
+from o2s.llm.focus import COUNTS, Pointed
 from o2s.llm.modeling import SceneLM
 from o2s.llm.processing import SceneLMProcessor
 from o2s.scene import Boxes, RegionFeatures
@@ -24,6 +24,7 @@ from o2s.train.focus_fit import (
     measure_focus,
     pointings,
 )
+from o2s.words import SIDES
 
 NAMES = ("bed", "chair", "desk", "lamp", "sofa", "oven")
 

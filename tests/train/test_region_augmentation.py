@@ -12,6 +12,7 @@ from o2s.train.region_augmentation import (
     move_box,
     occlude,
     turn_about,
+    warp,
 )
 
 OFF = RegionAugmentation(
@@ -60,6 +61,27 @@ def test_scaling_is_of_all_lengths_and_stretching_of_each_axis() -> None:
     assert np.ptp(factors) > 0.05
     assert (factors >= 0.5).all()
     assert (factors <= 1.5).all()
+
+
+def test_a_warp_bends_shapes_smoothly_and_within_its_bound() -> None:
+    points = cloud(2000)
+    radius = float(np.linalg.norm(points - points.mean(axis=0), axis=1).max())
+    for seed in range(10):
+        moves = changed(points, seed, warp=0.2) - points
+        lengths = np.linalg.norm(moves, axis=1)
+        assert 0.005 * radius < lengths.max() <= 0.2 * radius + 1e-5
+        assert np.ptp(moves, axis=0).max() > 0.005 * radius, "a shift alone is no bending"
+        # neighbours move alike: the waves' lengths bound the slope by 0.2 * 2
+        gaps = np.linalg.norm(points[1:] - points[:-1], axis=1)
+        slopes = np.linalg.norm(moves[1:] - moves[:-1], axis=1) / gaps
+        assert slopes.max() < 0.4 + 1e-3
+
+
+def test_a_warp_of_single_points_is_that_of_all() -> None:
+    points = cloud(50)
+    every = warp(np.random.default_rng(3), points, 0.1)
+    single = [warp(np.random.default_rng(3), points[i : i + 1], 0.1)[0] for i in range(50)]
+    np.testing.assert_allclose(np.stack(single), every, atol=1e-6)
 
 
 def test_a_mirror_turns_x_round_and_keeps_the_middle() -> None:
