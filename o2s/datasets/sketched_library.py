@@ -34,6 +34,7 @@ SHAPES: dict[str, Callable[[Sketch], str]] = {
     **BELONGINGS,
 }
 LICENCE = "Creative Commons Zero"
+_COLUMNS = ("file", "name", "class", "creator", "licence")
 
 
 def write_furniture(
@@ -45,7 +46,7 @@ def write_furniture(
 ) -> int:
     """Draw furniture, one `.glb` a piece, and the `furniture.csv` that lists it.
 
-    Pieces that are there already are left alone.
+    Pieces that are there already are left alone, and stay listed.
 
     Args:
         out: the folder.
@@ -57,13 +58,14 @@ def write_furniture(
         The number of pieces in the folder's list.
 
     Raises:
-        InputError: trimesh is not installed.
+        InputError: trimesh is not installed, or the folder has a list of another kind.
     """
     out.mkdir(parents=True, exist_ok=True)
-    rows: list[tuple[str, str, str, str, str]] = []
+    rows: list[tuple[str, ...]] = []
     total = count * len(SHAPES)
     with alone_in(out):
         clear_leftovers(out)
+        there = _listed(out)
         for label in SHAPES:
             for number in range(count):
                 name, sketch = sketch_piece(label, seed, number)
@@ -73,12 +75,29 @@ def write_furniture(
                         temporary.write_bytes(glb_of(sketch))
                 rows.append((file, name, label, "o2s", LICENCE))
                 progress(len(rows), total)
+        drawn = {file for file, *_ in rows}
+        rows = [row for row in there if row[0] not in drawn] + rows
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(("file", "name", "class", "creator", "licence"))
+        writer.writerow(_COLUMNS)
         writer.writerows(rows)
         write_text(out / TABLE, table.getvalue())
     return len(rows)
+
+
+def _listed(folder: Path) -> list[tuple[str, ...]]:
+    """The rows of the folder's list, if there is one, of the files that are there."""
+    if not (folder / TABLE).is_file():
+        return []
+    with (folder / TABLE).open(newline="", encoding="utf-8") as table:
+        reader = csv.DictReader(table)
+        if list(reader.fieldnames or ()) != list(_COLUMNS):
+            raise InputError(
+                f"{folder / TABLE}: columns {reader.fieldnames}; expected {','.join(_COLUMNS)}, or "
+                "another folder"
+            )
+        rows = [tuple(row[column] for column in _COLUMNS) for row in reader]
+    return [row for row in rows if (folder / row[0]).is_file()]
 
 
 def sketch_piece(label: str, seed: int, number: int) -> tuple[str, Sketch]:

@@ -36,7 +36,8 @@ class RegionData:
         descriptions: files in ScanRefer's format, of the scans.
         rooms: the folder of `o2s rooms` that the scans were prepared from.
         furniture: the library of meshes that the rooms were made of.
-        sketched: another library, all of it for train, such as that of `o2s furniture`.
+        sketched: further libraries, all of them for train, such as that of `o2s furniture`; their
+            texts are used, and no images of them.
         shapenet: the folder `shapenet-55` in ULIP's layout.
         objaverse: the folder `ULIP-Objaverse_triplets`.
         openshape: the folder of OpenShape's objects, with `openshape_split`, one of its JSON files.
@@ -48,7 +49,7 @@ class RegionData:
     descriptions: list[str] = field(default_factory=list)
     rooms: str | None = None
     furniture: str | None = None
-    sketched: str | None = None
+    sketched: list[str] = field(default_factory=list)
     shapenet: str | None = None
     objaverse: str | None = None
     openshape: str | None = None
@@ -107,15 +108,15 @@ def open_sources(data: RegionData, split: str, step: Step) -> list[TripletSource
                 progress=update,
             )
         sources.append(scans)
-    libraries: list[FurnitureLibrary] = []
+    libraries: list[tuple[FurnitureLibrary, Path | None]] = []
     if data.furniture is not None:
-        libraries.append(FurnitureLibrary.open(Path(data.furniture)))
-    if data.sketched is not None and split == "train":
-        drawn = FurnitureLibrary.open(Path(data.sketched))
-        libraries.append(FurnitureLibrary((), {}, {}).with_train(drawn))
-    for library in libraries:
+        libraries.append((FurnitureLibrary.open(Path(data.furniture)), Path(data.cache) / "views"))
+    if split == "train":
+        for folder in data.sketched:
+            drawn = FurnitureLibrary.open(Path(folder))
+            libraries.append((FurnitureLibrary((), {}, {}).with_train(drawn), None))
+    for library, views in libraries:
         with step(f"sampling {split} meshes") as update:
-            views = Path(data.cache) / "views"
             sources.append(FurnitureObjects(library, split=split, images=views, progress=update))
     shapes: list[TripletSource] = []
     if data.shapenet is not None:

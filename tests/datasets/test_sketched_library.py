@@ -13,6 +13,7 @@ from o2s.datasets.furniture import FurnitureLibrary
 from o2s.datasets.furniture_classes import CLASSES
 from o2s.datasets.sketch import Sketch
 from o2s.datasets.sketched_library import SHAPES, sketch_piece, write_furniture
+from o2s.errors import InputError
 
 
 def corners(sketch: Sketch) -> np.ndarray:
@@ -131,6 +132,20 @@ def test_a_killed_command_does_the_rest(tmp_path: Path, capsys: pytest.CaptureFi
     assert o2s(capsys, *arguments)[0] == 0
     assert gone.read_bytes() == before
     assert kept.stat().st_mtime_ns == stamp
+
+
+def test_a_second_seed_keeps_the_first_ones_pieces(tmp_path: Path) -> None:
+    each = len(SHAPES)
+    assert write_furniture(tmp_path, count=1, seed=0) == each
+    assert write_furniture(tmp_path, count=2, seed=1) == 3 * each
+    (tmp_path / "sofa_0_000.glb").unlink()
+    assert write_furniture(tmp_path, count=2, seed=1) == 3 * each - 1
+    assert write_furniture(tmp_path, count=1, seed=0) == 3 * each
+    rows = list(csv.DictReader((tmp_path / "furniture.csv").read_text().splitlines()))
+    assert len({row["file"] for row in rows}) == len(rows) == 3 * each
+    (tmp_path / "furniture.csv").write_text("file,label\n")
+    with pytest.raises(InputError, match="expected file,name,class,creator,licence"):
+        write_furniture(tmp_path, count=1)
 
 
 def test_a_file_in_the_way_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,7 @@ def test_sketched_furniture_is_for_train_alone(prepared: Path, tmp_path: Path) -
         "b.obj,Crate,box,Ann,CC0",
     ]
     library = write_table(tmp_path / "made", rows, {"box.obj": box(), "b.obj": box() + "# another"})
-    data = RegionData(scenes=str(prepared), sketched=str(library), cache=str(tmp_path / "cache"))
+    data = RegionData(scenes=str(prepared), sketched=[str(library)], cache=str(tmp_path / "cache"))
     (_, drawn), (scans,) = (open_sources(data, split, step) for split in ("train", "val"))
     assert isinstance(drawn, FurnitureObjects)
     assert {piece.name for piece in drawn.pieces} == {"Cube", "Crate"}
