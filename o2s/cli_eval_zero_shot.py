@@ -12,7 +12,7 @@ import typer
 from o2s.cli_eval_shared import check_folder
 from o2s.errors import InputError
 from o2s.options import (
-    DEFAULT_CONFIG,
+    ENCODER_CONFIG,
     ConfigOption,
     DeviceOption,
     DrawsOption,
@@ -88,7 +88,7 @@ def zero_shot(
     model: Annotated[
         Path | None, typer.Option(help="With --scenes or --shapes: the folder of a saved model.")
     ] = None,
-    config: ConfigOption = DEFAULT_CONFIG,
+    config: ConfigOption = ENCODER_CONFIG,
     overrides: SetOption = None,
     cut: Annotated[
         CutName, typer.Option(help="With --scenes: cut objects out by boxes or by labels.")

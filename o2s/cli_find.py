@@ -27,7 +27,7 @@ from rich.text import Text
 from o2s.errors import InputError
 from o2s.loading import ModelSource, find_device, load_encoder, set_threads
 from o2s.options import (
-    DEFAULT_CONFIG,
+    ENCODER_CONFIG,
     ConfigOption,
     DeviceOption,
     JsonOption,
@@ -112,7 +112,7 @@ def find(
         ),
     ] = None,
     model: ModelOption = None,
-    config: ConfigOption = DEFAULT_CONFIG,
+    config: ConfigOption = ENCODER_CONFIG,
     override: SetOption = None,
     up: UpOption = Up.auto,
     unit: UnitOption = Unit.auto,

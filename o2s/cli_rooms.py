@@ -28,10 +28,10 @@ def rooms(
     scenes: Annotated[int, typer.Option(help="How many rooms.")] = 10,
     seed: Annotated[int, typer.Option(help="Other seeds make other rooms.")] = 0,
     sketched: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             help="Another library that train rooms are furnished from as well, such as that of "
-            "`o2s furniture`; val and test rooms stay as they are without it."
+            "`o2s furniture`; val and test rooms stay as they are without it. Repeatable."
         ),
     ] = None,
     workers: WorkersOption = None,
@@ -52,7 +52,7 @@ def rooms(
             out_folder,
             rooms=scenes,
             seed=seed,
-            sketched=sketched,
+            sketched=sketched or (),
             workers=default_workers(workers),
             progress=update,
         )

@@ -39,11 +39,11 @@ class EncoderConfig:
     """Which parts a scene encoder has.
 
     `point_bert` is a size, by name or spelled out. `point_bert_weights` is "pretrained" for the
-    weights that come with o2s for a named size, if there are any (`region_weights.PRETRAINED`);
-    null for none; or a file that `o2s train regions` wrote or a public ULIP checkpoint, which bring
-    their own size. `detector_weights` says the same of a learned detector: "pretrained", null, or a
-    file that `o2s train detector` wrote or a public checkpoint. Parts without weights begin at
-    random, the same for the same `seed`.
+    weights that come with o2s for a named size, if there are any; one of
+    `region_weights.PRETRAINED` by its name; null for none; or a file that `o2s train regions` wrote
+    or a public ULIP checkpoint, which bring their own size. `detector_weights` says the same of a
+    learned detector: "pretrained", null, or a file that `o2s train detector` wrote or a public
+    checkpoint. Parts without weights begin at random, the same for the same `seed`.
     """
 
     detector: Literal["tr3d", "detr3d", "clusters"] = "tr3d"

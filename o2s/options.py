@@ -37,6 +37,7 @@ class DetectorName(StrEnum):
 
 
 DEFAULT_CONFIG = "o2s_tiny"  # the model that comes with o2s
+ENCODER_CONFIG = "tiny"  # detector and region encoder, for what needs no language model
 
 ScanArgument = Annotated[Path, typer.Argument(help="A scan: .ply, .pcd, .npz or .safetensors.")]
 UpOption = Annotated[Up, typer.Option(help="The axis that points up in the file.")]

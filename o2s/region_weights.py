@@ -11,9 +11,11 @@ from o2s.errors import InputError
 from o2s.own_weights import fill, read_facts, read_tensors, write_own_weights
 from o2s.point_bert import PointBert, PointBertConfig
 
-# The weights that come with o2s, by the size of the encoder.
+# The weights that come with o2s: by the size of the encoder, and those that the tuned model of the
+# config `o2s_tiny` was tuned with, which it stays with until it is tuned anew.
 PRETRAINED = {
     "tiny": Path(str(files("o2s") / "pretrained" / "regions_tiny.safetensors")),
+    "o2s_tiny": Path(str(files("o2s") / "pretrained" / "o2s_tiny_regions.safetensors")),
 }
 
 

@@ -1,4 +1,4 @@
-"""Furniture out of Infinigen's factories, as a folder that `o2s train regions` reads.
+"""Furniture out of Infinigen's factories, as a folder like that of `o2s furniture`.
 
     python scripts/infinigen_furniture.py OUT --count 16
 
@@ -145,7 +145,8 @@ def main() -> None:
 
 
 def make(file: Path, module: str, factory: str, seed: int) -> None:
-    """One piece as binary glTF, y up; a factory that fails or takes too long makes none."""
+    """One piece as binary glTF, y up, its front towards +z; none where a factory fails or takes too
+    long."""
     try:
         signal.alarm(SECONDS)
         parts = triangles(module, factory, seed)
@@ -159,10 +160,11 @@ def make(file: Path, module: str, factory: str, seed: int) -> None:
     for material, (vertices, faces) in parts.items():
         palette = next((c for words, c in COLORS if _has(material, words)), OTHERS)
         color = rng.choice(WHITES if module == "bathroom" and rng.random() < 0.8 else palette)
-        x, y, z = vertices.T
+        x, y, z = vertices.T  # the front is towards +x, but doors and windows run along x
+        turned = (x, z, -y) if module in ("elements", "windows") else (y, z, x)
         scene.add_geometry(
             trimesh.Trimesh(
-                np.stack([x, z, -y], axis=1),
+                np.stack(turned, axis=1),
                 faces,
                 visual=TextureVisuals(material=PBRMaterial(baseColorFactor=[*color, 255])),
                 process=False,

@@ -171,6 +171,19 @@ def test_features_are_those_of_the_plain_forward_pass(channels: int, skip: bool)
     assert not close(features, network(model.config, skip_near_origin=not skip)(points))
 
 
+@pytest.mark.parametrize("at_once", [1, 9, 20])
+def test_groups_that_are_encoded_in_portions_are_those_of_all_at_once(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, points = network(), regions(count=2)
+    features = model(points)
+    calls: list[int] = []
+    monkeypatch.setattr("o2s.point_bert._POINTS_AT_ONCE", at_once)
+    monkeypatch.setattr("o2s.point_bert._largest", lambda x: calls.append(len(x)) or x.amax(dim=1))
+    assert close(model(points), features)
+    assert max(calls) == max(1, at_once // model.config.neighbours)
+
+
 def test_training_takes_and_keeps_the_same_statistics_as_the_plain_forward_pass() -> None:
     model, points = network(drop_path=0.0).train(), regions()
     state = {key: value.clone() for key, value in model.state_dict().items()}

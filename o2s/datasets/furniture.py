@@ -71,7 +71,14 @@ class FurnitureLibrary:
 
     def with_train(self, other: "FurnitureLibrary") -> "FurnitureLibrary":
         """This library and another, all of whose pieces are for train; val and test stay as they
-        are."""
+        are.
+
+        Raises:
+            InputError: both have a piece of the same key.
+        """
+        twice = sorted({piece.key for piece in other.pieces} & self._models.keys())
+        if twice:
+            raise InputError(f"two libraries have {twice[0]}; expected folders of different names")
         more = [replace(piece, split="train") for piece in other.pieces]
         return FurnitureLibrary(
             (*self.pieces, *more), self.skipped | other.skipped, self._models | other._models

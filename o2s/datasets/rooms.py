@@ -62,7 +62,7 @@ def make_rooms(
     *,
     rooms: int,
     seed: int,
-    sketched: Path | None = None,
+    sketched: Sequence[Path] = (),
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> RoomsReport:
@@ -71,9 +71,9 @@ def make_rooms(
 
     Each scan's folder also holds `<id>.room.json`, what is known of the room (see `RoomFacts`).
     Beside the scans stand the label table, the split files, ATTRIBUTION.txt, which credits the
-    furniture's makers, and `language/` (see `write_language`). With `sketched`, another library,
-    train rooms have pieces of both. Rooms that are there are left alone;
-    results depend neither on `workers` nor on interruptions.
+    furniture's makers, and `language/` (see `write_language`). With `sketched`, further libraries,
+    train rooms have pieces of all. Rooms that are there are left alone; results depend neither on
+    `workers` nor on interruptions.
 
     Raises:
         InputError: the furniture cannot be read; `out` holds rooms of another seed or furniture.
@@ -90,14 +90,14 @@ def make_rooms(
         raise InputError(f"{out}: is a file; expected a folder, or a new name for one")
     if rooms > 9999:
         raise InputError(f"--scenes is {rooms}, expected at most 9999: names have four digits")
-    library = _library(furniture, sketched)
+    library = _library(furniture, tuple(sketched))
     out.mkdir(parents=True, exist_ok=True)
     with alone_in(out):
         clear_leftovers(out)
         _settle(out / SETTINGS, {"version": VERSION, "seed": seed, "furniture": _digest(library)})
         report = RoomsReport()
         rooms = max(rooms, _rooms_in(out))
-        jobs = [(furniture, sketched, out, seed, index) for index in range(rooms)]
+        jobs = [(furniture, tuple(sketched), out, seed, index) for index in range(rooms)]
         for through, made in enumerate(outcomes(_make_room, jobs, workers), 1):
             report.done += made
             report.kept += not made
@@ -192,7 +192,9 @@ def room_scene(folder: Path) -> Scene:
     )
 
 
-def _make_room(furniture: Path, sketched: Path | None, out: Path, seed: int, index: int) -> bool:
+def _make_room(
+    furniture: Path, sketched: tuple[Path, ...], out: Path, seed: int, index: int
+) -> bool:
     """Make one room unless it is there; its record is written last."""
     name, split = room_name(index), split_of(index)
     folder = out / "scans"
@@ -215,9 +217,11 @@ def _make_room(furniture: Path, sketched: Path | None, out: Path, seed: int, ind
 
 
 @lru_cache(maxsize=1)
-def _library(furniture: Path, sketched: Path | None) -> FurnitureLibrary:
+def _library(furniture: Path, sketched: tuple[Path, ...]) -> FurnitureLibrary:
     library = FurnitureLibrary.open(furniture)
-    return library if sketched is None else library.with_train(FurnitureLibrary.open(sketched))
+    for folder in sketched:
+        library = library.with_train(FurnitureLibrary.open(folder))
+    return library
 
 
 def _digest(library: FurnitureLibrary) -> str:

@@ -34,7 +34,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def slab(module: str, factory: str, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Two triangles, 1 m wide and `seed` + 2 m high; there are no vases."""
+    """Two triangles, 1 m along x and `seed` + 2 m high; there are no vases."""
     if factory == "VaseFactory":
         raise TimeoutError("not done")
     top = seed + 2.0
@@ -66,11 +66,12 @@ def test_runs_that_share_the_work_leave_one_library(
     assert "VaseFactory 0: TimeoutError" in capsys.readouterr().err
     library = FurnitureLibrary.open(out)
     assert {piece.label for piece in library.pieces} == set(script.FACTORIES) - {"vase"}
-    piece = next(p for p in library.pieces if p.key.endswith("sofa_001"))
-    assert piece.size == pytest.approx((1.0, 0.3, 3.0), abs=1e-4)
-    mesh = library.load(piece)
-    np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), (1.0, 0.3, 3.0), atol=1e-4)
-    assert len(np.unique(mesh.colors, axis=0)) == 1
+    for name, size in (("sofa_001", (0.3, 1.0, 3.0)), ("window_001", (1.0, 0.3, 3.0))):
+        piece = next(p for p in library.pieces if p.key.endswith(name))
+        assert piece.size == pytest.approx(size, abs=1e-4)
+        mesh = library.load(piece)
+        np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), size, atol=1e-4)
+        assert len(np.unique(mesh.colors, axis=0)) == 1
 
 
 def test_pieces_that_are_there_are_left_alone(

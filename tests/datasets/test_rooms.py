@@ -59,13 +59,15 @@ def test_sketched_furniture_stands_in_train_rooms_alone(furniture: Path, tmp_pat
     write_furniture(tmp_path / "sketched", count=3)
     library = FurnitureLibrary.open(furniture)
     both = library.with_train(FurnitureLibrary.open(tmp_path / "sketched"))
+    with pytest.raises(InputError, match="expected folders of different names"):
+        both.with_train(FurnitureLibrary.open(tmp_path / "sketched"))
     for split in ("val", "test"):
         assert both.of_class("chair", split) == library.of_class("chair", split)
         plain, mixed = (lay_out(of, split, np.random.default_rng(3)) for of in (library, both))
         pieces = [placement.piece.key for placement in plain.placements]
         assert pieces == [placement.piece.key for placement in mixed.placements]
     made = make_rooms(
-        furniture, tmp_path / "rooms", rooms=1, seed=1, sketched=tmp_path / "sketched"
+        furniture, tmp_path / "rooms", rooms=1, seed=1, sketched=[tmp_path / "sketched"]
     )
     record = json.loads((tmp_path / "rooms/scans/scene0000_00/scene0000_00.room.json").read_text())
     assert made.facts[0].split == "train"
