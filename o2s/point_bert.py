@@ -302,7 +302,7 @@ def _largest(x: Float[Tensor, "N K D"]) -> Float[Tensor, "N D"]:
 
 def _affine(norm: nn.Module) -> tuple[Float[Tensor, "D"], Float[Tensor, "D"]]:
     """The factor and the shift that a normalisation is in evaluation."""
-    assert isinstance(norm, nn.BatchNorm1d)
+    assert isinstance(norm, nn.BatchNorm1d | nn.SyncBatchNorm)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()

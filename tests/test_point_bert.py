@@ -184,6 +184,12 @@ def test_groups_that_are_encoded_in_portions_are_those_of_all_at_once(
     assert max(calls) == max(1, at_once // model.config.neighbours)
 
 
+def test_normalisation_that_several_processes_share_is_the_same_in_evaluation() -> None:
+    shared = nn.SyncBatchNorm.convert_sync_batchnorm(network()).eval()
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in shared.modules())
+    assert close(shared(regions()), network()(regions()))
+
+
 def test_training_takes_and_keeps_the_same_statistics_as_the_plain_forward_pass() -> None:
     model, points = network(drop_path=0.0).train(), regions()
     state = {key: value.clone() for key, value in model.state_dict().items()}
