@@ -31,7 +31,8 @@ def rooms(
         list[Path] | None,
         typer.Option(
             help="Another library that train rooms are furnished from as well, such as that of "
-            "`o2s furniture`; val and test rooms stay as they are without it. Repeatable."
+            "`o2s furniture`, each library as often as the others; val and test rooms stay as "
+            "they are without it. Repeatable."
         ),
     ] = None,
     workers: WorkersOption = None,

@@ -26,6 +26,7 @@ import os
 import random
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -117,6 +118,24 @@ COLORS = (  # words in a material's name, and what it may look like
 OTHERS = ((240, 240, 238), (225, 220, 210), (45, 45, 48), (150, 165, 175), (165, 120, 75))
 
 
+@dataclass(frozen=True)
+class Piece:
+    """One piece of a class; those of a class come from its factories in turns."""
+
+    label: str
+    number: int
+
+    @property
+    def source(self) -> tuple[str, str, str]:
+        """What it is called, the module and the factory."""
+        factories = FACTORIES[self.label]
+        return factories[self.number % len(factories)]
+
+    @property
+    def file(self) -> str:
+        return f"{self.label.replace(' ', '_')}_{self.number:03}.glb"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Furniture out of Infinigen's factories")
     parser.add_argument("out", type=Path)
@@ -127,16 +146,12 @@ def main() -> None:
     infinigen.core.init.require_blender_addon = lambda *_, **__: False  # it would be downloaded
     signal.signal(signal.SIGALRM, _too_long)
     options.out.mkdir(parents=True, exist_ok=True)
-    pieces = [(label, n) for n in range(options.count) for label in FACTORIES]
-    rows = []
-    for label, number in pieces:
-        name, module, factory = FACTORIES[label][number % len(FACTORIES[label])]
-        file = options.out / f"{label.replace(' ', '_')}_{number:03}.glb"
-        rows.append((file, name, label, module, factory, number))
-    for file, _, _, module, factory, number in rows[part::parts]:
+    pieces = [Piece(label, n) for n in range(options.count) for label in FACTORIES]
+    for piece in pieces[part::parts]:
+        file, (_, module, factory) = options.out / piece.file, piece.source
         if not file.exists():
-            make(file, module, factory, number)
-    made = [(file.name, name, label) for file, name, label, *_ in rows if file.exists()]
+            make(file, module, factory, piece.number)
+    made = [(p.file, p.source[0], p.label) for p in pieces if (options.out / p.file).exists()]
     with (options.out / "furniture.csv").open("w", newline="") as table:
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(("file", "name", "class", "creator", "licence"))

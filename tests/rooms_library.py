@@ -18,13 +18,13 @@ SIZES = {  # width, depth, height in metres
 }
 
 
-def write_rooms_library(folder: Path) -> Path:
-    """Models of a class differ by a twentieth in size and in nothing else."""
+def write_rooms_library(folder: Path, *, each: int = 3) -> Path:
+    """`each` models of a class, which differ a little in size and in nothing else."""
     rows, files = ["file,name,class,width,depth,height,creator,licence"], {"box.mtl": MATERIALS}
     for label, size in SIZES.items():
-        for number in range(3):
+        for number in range(each):
             name = f"{label.replace(' ', '_')}_{number}.obj"
-            width, depth, height = (round(s * (1 + number / 20), 3) for s in size)
+            width, depth, height = (round(s * (1 + 3 * number / (20 * each)), 3) for s in size)
             rows.append(f"{name},{label} {number},{label},{width},{depth},{height},Ann,CC0")
             files[name] = box() + f"# {name}\n"
     return write_table(folder, rows, files)

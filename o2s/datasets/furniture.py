@@ -69,6 +69,11 @@ class FurnitureLibrary:
         skipped = {e.piece.key: e.why for e in entries if e.why}
         return cls(pieces, skipped, {e.piece.key: e.model for e in entries})
 
+    def all_for_train(self) -> "FurnitureLibrary":
+        """This library without a split: all of its pieces are for train."""
+        pieces = [replace(piece, split="train") for piece in self.pieces]
+        return FurnitureLibrary(pieces, self.skipped, self._models)
+
     def with_train(self, other: "FurnitureLibrary") -> "FurnitureLibrary":
         """This library and another, all of whose pieces are for train; val and test stay as they
         are.
@@ -79,7 +84,8 @@ class FurnitureLibrary:
         twice = sorted({piece.key for piece in other.pieces} & self._models.keys())
         if twice:
             raise InputError(f"two libraries have {twice[0]}; expected folders of different names")
-        more = [replace(piece, split="train") for piece in other.pieces]
+        number = 1 + max((piece.library for piece in self.pieces), default=0)
+        more = [replace(piece, library=number) for piece in other.all_for_train().pieces]
         return FurnitureLibrary(
             (*self.pieces, *more), self.skipped | other.skipped, self._models | other._models
         )

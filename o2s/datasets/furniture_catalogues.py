@@ -35,6 +35,7 @@ from o2s.errors import InputError
 from o2s.io.cloud import quote
 
 TABLE = "furniture.csv"
+TABLE_COLUMNS = ("file", "name", "class", "creator", "licence")
 CATALOGUE = "PluginFurnitureCatalog.properties"
 MOST_FACES = 100_000  # polygons of an OBJ; a scan would not show what more of them add
 
@@ -53,6 +54,7 @@ class Piece:
     creator: str
     licence: str
     source: str
+    library: int = 0  # of libraries that were joined, which one it is from
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,11 @@ def read_table(table: Path) -> list[Entry]:
             numbered = [(rows.line_num, row) for row in rows]
         except csv.Error as error:
             raise InputError(f"{table}: line {rows.line_num}: {error}") from None
-        missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
+        missing = [name for name in TABLE_COLUMNS if name not in (rows.fieldnames or ())]
         if missing:
             raise InputError(
                 f"{table}: no column {', '.join(map(quote, missing))}; "
-                f"expected {', '.join(_COLUMNS)} and perhaps {', '.join(_SIDES)}"
+                f"expected {', '.join(TABLE_COLUMNS)} and perhaps {', '.join(_SIDES)}"
             )
         return [_table_entry(table, files, read, line, row) for line, row in numbered]
 
@@ -304,7 +306,6 @@ def _number(text: str, what: str) -> float:
 
 
 _SIDES = ("width", "depth", "height")
-_COLUMNS = ("file", "name", "class", "creator", "licence")
 _FORMATS = ("obj", "glb", "gltf", "ply")
 _LICENCE_FILE = re.compile(r"licen[cs]e[^/]*\.(?:txt|html?)$", re.IGNORECASE)
 _PROPERTY = re.compile(r"((?:\\.|[^\\=: \t\f])*)[ \t\f]*[=:]?[ \t\f]*(.*)", re.DOTALL)

@@ -105,12 +105,21 @@ class _Builder:
         if not pieces:
             return False
         for _ in range(_TRIES):
-            piece = pieces[int(self.rng.integers(len(pieces)))]
+            piece = self._draw(pieces)
             for placement in self._proposals(step, piece):
                 if self._fits(step, placement):
                     self._add(step, placement)
                     return True
         return False
+
+    def _draw(self, pieces: list[Piece]) -> Piece:
+        """One of some pieces; of libraries that were joined, each is as likely as another, however
+        many pieces it has: hundreds that are made up do not crowd out two real ones."""
+        libraries = sorted({piece.library for piece in pieces})
+        if len(libraries) > 1:
+            chosen = libraries[int(self.rng.integers(len(libraries)))]
+            pieces = [piece for piece in pieces if piece.library == chosen]
+        return pieces[int(self.rng.integers(len(pieces)))]
 
     def _proposals(self, step: Step, piece: Piece) -> Iterator[Placement]:
         """Places for a piece, the better ones first."""

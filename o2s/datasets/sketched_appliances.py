@@ -68,22 +68,30 @@ def range_hood(s: Sketch) -> str:
 
 
 def refrigerator(s: Sketch) -> str:
-    width, depth, height = s.draw(0.55, 0.92), s.draw(0.55, 0.72), s.draw(0.85, 1.95)
-    white = s.color(WHITES, METALS, METALS, DARKS, BRIGHTS)
-    s.box((width, depth, height), (0, 0, 0), white)
-    split = height if height < 1.0 else height * s.rng.choice((0.3, 0.62, 0.7))
-    metal = s.color(METALS)
-    pieces = ((0.0, split), (split, height - split)) if split < height else ((0.0, height),)
-    sides = 2 if width > 0.8 else 1
+    small = s.chance(0.3)
+    width, depth = s.draw(0.44, 0.6) if small else s.draw(0.54, 0.95), s.draw(0.45, 0.72)
+    height = s.draw(0.5, 0.95) if small else s.draw(1.2, 2.05)
+    white, metal = s.color(WHITES, WHITES, METALS, METALS, DARKS, BRIGHTS), s.color(METALS)
+    round_, foot = s.chance(0.25), s.rng.choice((0.0, 0.03, 0.06))
+    if foot:
+        s.legs((width, depth), foot, 0.05, s.color(DARKS))
+    s.box((width, depth, height - foot), (0, 0, foot), white)
+    split = height if small or s.chance(0.15) else height * s.rng.choice((0.3, 0.45, 0.62, 0.7))
+    pieces = [(foot, split - foot)] + ([(split, height - split)] if split < height else [])
+    sides, gripped = 2 if width > 0.8 else 1, s.chance(0.7)
+    hinge = s.rng.choice((-1, 1))
     for z, tall in pieces:
         for i in range(sides):
             x = (i - (sides - 1) / 2) * width / sides
-            s.box((width / sides * 0.97, 0.04, tall * 0.97), (x, -depth / 2 - 0.02, z), white)
-            knob = x + (1 if i == 0 else -1) * width / sides * 0.4
-            s.bar(
-                *((knob, -depth / 2 - 0.07, z + tall * 0.3),),
-                *((knob, -depth / 2 - 0.07, z + tall * 0.7), 0.012, metal),
-            )
+            front = (width / sides * 0.97, 0.05, tall * 0.97)
+            if round_:
+                s.cushion(front, (x, -depth / 2 - 0.02, z), white, edge=0.2)
+            else:
+                s.box(front, (x, -depth / 2 - 0.02, z), white)
+            if gripped:
+                knob = x + (hinge if sides == 1 else 1 - 2 * i) * width / sides * 0.4
+                y, low = -depth / 2 - 0.08, z + tall * s.draw(0.2, 0.5)
+                s.bar((knob, y, low), (knob, y, low + tall * s.draw(0.2, 0.4)), 0.012, metal)
     return s.rng.choice(("refrigerator", "fridge"))
 
 
@@ -125,14 +133,31 @@ def microwave(s: Sketch) -> str:
 
 
 def coffee_maker(s: Sketch) -> str:
-    width, depth, height = s.draw(0.15, 0.3), s.draw(0.2, 0.34), s.draw(0.28, 0.42)
-    body = s.color(DARKS, METALS, BRIGHTS)
-    s.box((width, depth * 0.4, height), (0, depth * 0.3, 0), body)
-    s.box((width, depth, height * 0.1), (0, 0, 0), body)
-    s.box((width, depth, height * 0.25), (0, 0, height * 0.75), body)
-    jug = [(0.3, 0), (0.42, height * 0.2), (0.3, height * 0.45)]
-    s.turned(jug, (0, -depth * 0.15, height * 0.1), s.color(DARKS), stretch=(width, width))
-    return "coffee maker"
+    width, depth, height = s.draw(0.15, 0.32), s.draw(0.2, 0.36), s.draw(0.26, 0.42)
+    body, dark = s.color(DARKS, METALS, BRIGHTS), s.color(DARKS)
+    s.box((width, depth * 0.45, height), (0, depth * 0.27, 0), body)
+    s.box((width, depth, height * s.draw(0.08, 0.16)), (0, 0, 0), s.color([body], METALS))
+    s.box((width, depth, height * 0.28), (0, 0, height * 0.72), body)
+    if s.chance(0.55):
+        jug = [(0.3, 0), (0.42, height * 0.2), (0.3, height * 0.45), (0.33, height * 0.5)]
+        s.turned(jug, (0, -depth * 0.15, height * 0.1), dark, stretch=(width, width))
+        for z in (height * 0.2, height * 0.45):
+            s.bar((0, -depth * 0.3, z), (0, -depth * 0.3 - 0.06, z), 0.012, dark)
+        y = -depth * 0.3 - 0.06
+        s.bar((0, y, height * 0.2), (0, y, height * 0.45), 0.012, dark)
+        return "coffee maker"
+    for x in s.rng.choice(((0.0,), (-width * 0.22, width * 0.22))):
+        s.turned([(0.03, 0), (0.035, 0.04)], (x, -depth * 0.2, height * 0.64), s.color(METALS))
+        if s.chance(0.6):
+            s.bar((x, -depth * 0.25, height * 0.66), (x, -depth * 0.75, height * 0.64), 0.014, dark)
+    if s.chance(0.6):
+        s.turned([(0.03, 0), (0.04, 0.06)], (0, -depth * 0.2, height * 0.14), s.color(WHITES))
+    for x in (-width * 0.3, 0.0, width * 0.3):
+        s.disc(0.015, 0.02, (x, -depth / 2, height * 0.86), s.color(METALS, DARKS))
+    if s.chance(0.4):
+        for x in (-width * 0.25, width * 0.25):
+            s.turned([(0.03, 0), (0.04, 0.06)], (x, depth * 0.2, height), s.color(WHITES))
+    return "espresso machine"
 
 
 def water_heater(s: Sketch) -> str:
@@ -163,8 +188,23 @@ def water_cooler(s: Sketch) -> str:
 
 
 def fan(s: Sketch) -> str:
-    color, radius = s.color(WHITES, DARKS, METALS), s.draw(0.14, 0.25)
-    stand = s.draw(0.15, 0.3) if s.chance(0.6) else s.draw(0.7, 1.1)
+    color, kind = (
+        s.color(WHITES, DARKS, METALS),
+        s.rng.choice(("stand", "stand", "ceiling", "tower")),
+    )
+    if kind == "ceiling":
+        return _ceiling_fan(s)
+    if kind == "tower":
+        radius, tall = s.draw(0.09, 0.13), s.draw(0.7, 1.1)
+        s.turned([(radius * 1.5, 0), (radius * 1.4, 0.04)], (0, 0, 0), color)
+        s.turned([(radius, 0.04), (radius, tall)], (0, 0, 0), color)
+        for i in range(12):
+            s.box(
+                (radius * 1.2, 0.02, 0.012), (0, -radius, tall * (0.2 + 0.06 * i)), s.color(DARKS)
+            )
+        return "tower fan"
+    radius = s.draw(0.14, 0.25)
+    stand = s.draw(0.15, 0.3) if s.chance(0.5) else s.draw(0.7, 1.1)
     s.turned([(radius * 0.8, 0), (radius * 0.7, 0.03), (0.03, 0.05)], (0, 0, 0), color)
     s.bar((0, 0, 0.03), (0, 0, stand + radius), 0.018, color)
     middle = stand + radius
@@ -181,15 +221,52 @@ def fan(s: Sketch) -> str:
     return "table fan" if stand < 0.5 else "standing fan"
 
 
+def _ceiling_fan(s: Sketch) -> str:
+    reach, drop, blades = s.draw(0.4, 0.7), s.draw(0.15, 0.4), s.rng.randint(3, 5)
+    metal, wood = s.color(METALS, WHITES, DARKS), s.color(WOODS, WHITES, DARKS)
+    s.turned([(0.03, 0), (0.12, 0.03), (0.12, 0.1), (0.03, 0.14)], (0, 0, 0.1), metal)
+    s.bar((0, 0, 0.2), (0, 0, 0.2 + drop), 0.018, metal)
+    s.turned([(0.03, 0), (0.07, 0.05)], (0, 0, 0.18 + drop), metal)
+    for i in range(blades):
+        angle = 2 * math.pi * i / blades
+        x, y = math.cos(angle), math.sin(angle)
+        for share in (0.3, 0.5, 0.7, 0.9):  # flat, made of discs
+            s.turned(
+                [(0.075, 0), (0.075, 0.015)], (reach * share * x, reach * share * y, 0.16), wood
+            )
+        s.bar((0, 0, 0.165), (reach * x, reach * y, 0.165), 0.03, wood)
+    if s.chance(0.5):
+        s.turned([(0.04, 0), (0.11, 0.05), (0.1, 0.1)], (0, 0, 0), s.color(WHITES))
+    return "ceiling fan"
+
+
 def television(s: Sketch) -> str:
-    width = s.draw(0.6, 1.5)
-    height, case = width * s.draw(0.55, 0.6), s.color(DARKS)
-    low = s.draw(0.05, 0.1)
-    s.box((width, s.draw(0.03, 0.1), height), (0, 0.03, low), case)
-    s.box((width * 0.96, 0.012, height * 0.93), (0, -0.005, low + height * 0.035), SCREEN)
-    if s.chance(0.6):
-        s.box((width * s.draw(0.25, 0.5), 0.24, 0.02), (0, 0.02, 0), case)
-        s.box((0.08, 0.04, low), (0, 0.04, 0), case)
+    case = s.color(DARKS, DARKS, METALS)
+    if s.chance(0.3):
+        width = s.draw(0.38, 0.85)
+        height, depth = width * s.draw(0.74, 0.9), width * s.draw(0.6, 0.85)
+        s.box((width, depth * 0.45, height), (0, -depth * 0.27, 0), case)
+        for share in (0.8, 0.6, 0.45):  # a tube narrows towards its back
+            size = (width * share, depth * 0.25, height * share)
+            s.box(size, (0, depth * (0.9 - share), height * (1 - share) / 2), case)
+        screen = (width * s.draw(0.7, 0.88), 0.03, height * s.draw(0.68, 0.85))
+        s.cushion(screen, (0, -depth / 2, (height - screen[2]) / 2 + 0.01), SCREEN, edge=0.3)
+        return s.rng.choice(("television", "tube television"))
+    width = s.draw(0.55, 1.6)
+    height, low = width * s.draw(0.54, 0.64), s.draw(0.0, 0.1)
+    thick = s.draw(0.03, 0.14)
+    s.box((width, thick, height), (0, thick / 2, low), case)
+    s.box((width * 0.96, 0.012, height * 0.92), (0, -0.005, low + height * 0.04), SCREEN)
+    if s.chance(0.4):
+        s.box((width * 0.55, thick + 0.06, height * 0.5), (0, thick, low + height * 0.2), case)
+    kind = s.rng.choice(("wall", "foot", "two feet"))
+    if kind == "foot":
+        s.box((width * s.draw(0.25, 0.6), s.draw(0.18, 0.3), 0.02), (0, 0.02, 0), case)
+        s.box((width * s.draw(0.06, 0.2), 0.04, low), (0, 0.04, 0), case)
+    elif kind == "two feet":
+        for x in (-width * 0.35, width * 0.35):
+            s.bar((x, -0.1, 0), (x, 0.03, low), 0.012, case)
+            s.bar((x, 0.16, 0), (x, 0.03, low), 0.012, case)
     return s.rng.choice(("television", "tv"))
 
 

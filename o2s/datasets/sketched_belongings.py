@@ -5,7 +5,7 @@ Each function draws one piece of a class and says what it is called.
 
 from itertools import pairwise
 
-from o2s.datasets.sketch import BRIGHTS, CLOTHS, DARKS, METALS, WHITES, WOODS, Sketch
+from o2s.datasets.sketch import BRIGHTS, CLOTHS, DARKS, METALS, WHITES, WOODS, Color, Sketch
 
 
 def whiteboard(s: Sketch) -> str:
@@ -25,38 +25,61 @@ def whiteboard(s: Sketch) -> str:
 
 
 def piano(s: Sketch) -> str:
-    wood = s.color(DARKS, WOODS)
-    if s.chance(0.5):
-        width, depth, height = s.draw(1.4, 1.6), s.draw(0.3, 0.42), s.draw(1.05, 1.35)
-        s.box((width, depth, height), (0, 0.15, 0), wood)
-        s.box((width, 0.3, 0.14), (0, -depth / 2, 0.62), wood)
-        keys = (0, -depth / 2 - 0.04, 0.76)
-        kind = "upright piano"
-        for x in (-width * 0.46, width * 0.46):
-            s.box((0.08, 0.08, 0.62), (x, -depth / 2 - 0.08, 0), wood)
+    wood = s.color(DARKS, DARKS, WOODS, WHITES)
+    kind = s.rng.choice(("upright piano", "upright piano", "grand piano", "digital piano"))
+    if kind == "grand piano":
+        width, front, top = s.draw(1.35, 1.6), -0.5, 0.77
+        _grand(s, width, s.draw(1.2, 2.1), wood)
     else:
-        width, length = s.draw(1.4, 1.55), s.draw(1.3, 2.0)
-        rows = 12
-        for i in range(rows):  # narrower towards its tail, on the left
-            share = i / rows
-            wide = width * (1 - 0.55 * share**2)
-            place = ((wide - width) / 2, share * length - 0.3, 0.65)
-            s.box((wide, length / rows * 1.02, 0.32), place, wood)
+        digital = kind == "digital piano"
+        width = s.draw(1.2, 1.45) if digital else s.draw(1.4, 1.6)
+        depth, height = s.draw(0.3, 0.42), s.draw(0.72, 0.9) if digital else s.draw(1.0, 1.4)
+        front, top = -depth / 2 - 0.04, s.draw(0.68, 0.78)
+        if digital:
+            s.box((width, depth, height - 0.62), (0, 0.1, 0.62), wood)
+            s.box((width, 0.03, 0.35), (0, 0.2, 0.2), wood)
+            ends = s.draw(0.2, 0.5)
+        else:
+            s.box((width, depth, height), (0, 0.15, 0), wood)
+            s.box((width + 0.04, depth + 0.06, 0.04), (0, 0.13, height), wood)
+            ends = s.draw(0.08, 0.3)
+        s.box((width, 0.3, 0.12), (0, -depth / 2, top - 0.12), wood)
+        for x in (-width * 0.48, width * 0.48):
+            s.box((0.06, ends, top), (x, -depth / 2 - 0.12 + ends / 2, 0), wood)
+            s.box((0.05, 0.3, 0.2), (x, -depth / 2, top - 0.1), wood)
         if s.chance(0.6):
-            for i in range(rows):
-                wide = width * (1 - 0.55 * (i / rows) ** 2)
-                place = (-width / 2 + 0.2 + i * 0.02, i / rows * length - 0.2, 1.0 + i * 0.02)
-                s.box((wide * 0.1, length / rows, 0.03), place, wood)
-        for x, y in ((-width * 0.42, -0.25), (width * 0.42, -0.25), (-width * 0.3, length - 0.5)):
-            s.bar((x, y, 0), (x, y, 0.65), 0.05, wood)
-        s.box((width, 0.28, 0.12), (0, -0.5, 0.65), wood)
-        keys = (0, -0.5, 0.77)
-        kind = "grand piano"
-    s.box((width * 0.88, 0.14, 0.015), keys, (245, 243, 235))
+            stand = (width * 0.5, 0.02, s.draw(0.15, 0.25))
+            s.box(stand, (0, -depth / 2 + 0.1, top + 0.08), s.color([wood]))
+        for x in (-0.06, 0.0, 0.06):
+            s.box((0.03, 0.12, 0.02), (x, -depth / 2 - 0.02, 0.05), s.color(METALS))
+    s.box((width * 0.88, 0.14, 0.015), (0, front, top), (245, 243, 235))
     for i in range(30):
         x = (i - 14.5) * width * 0.88 / 30
-        s.box((0.012, 0.08, 0.015), (x, keys[1] + 0.03, keys[2] + 0.012), (20, 20, 20))
+        s.box((0.012, 0.08, 0.015), (x, front + 0.03, top + 0.012), (20, 20, 20))
+    if s.chance(0.25):
+        s.box((0.55, 0.32, 0.06), (0, front - 0.45, 0.44), s.color(DARKS, CLOTHS))
+        for x in (-0.24, 0.24):
+            s.box((0.04, 0.28, 0.44), (x, front - 0.45, 0), wood)
     return kind
+
+
+def _grand(s: Sketch, width: float, length: float, wood: Color) -> None:
+    """The case of a grand piano, its legs and, half the time, its lid."""
+    rows = 12
+    for i in range(rows):  # narrower towards its tail, on the left
+        share = i / rows
+        wide = width * (1 - 0.55 * share**2)
+        place = ((wide - width) / 2, share * length - 0.3, 0.65)
+        s.box((wide, length / rows * 1.02, 0.32), place, wood)
+    if s.chance(0.6):  # the lid leans to the left
+        for i in range(rows):
+            wide, y = width * (1 - 0.55 * (i / rows) ** 2), i / rows * length - 0.3
+            for k in range(5):
+                x, z = -width / 2 + k * wide * 0.16, 0.98 + k * wide * 0.13
+                s.box((wide * 0.18, length / rows, wide * 0.14), (x + wide * 0.09, y, z), wood)
+    for x, y in ((-width * 0.42, -0.25), (width * 0.42, -0.25), (-width * 0.3, length - 0.5)):
+        s.bar((x, y, 0), (x, y, 0.65), 0.05, wood)
+    s.box((width, 0.28, 0.12), (0, -0.5, 0.65), wood)
 
 
 def guitar(s: Sketch) -> str:

@@ -3,6 +3,8 @@
 Each function draws one piece of a class and says what it is called.
 """
 
+import math
+
 from o2s.datasets.sketch import (
     BRIGHTS,
     CLOTHS,
@@ -13,6 +15,8 @@ from o2s.datasets.sketch import (
     PAINTS,
     WHITES,
     WOODS,
+    Color,
+    Place,
     Sketch,
 )
 
@@ -39,21 +43,32 @@ def door(s: Sketch) -> str:
 
 
 def window(s: Sketch) -> str:
-    width, height = s.draw(0.6, 2.0), s.draw(0.7, 1.7)
-    frame, thick = s.color(WHITES, WOODS, DARKS), s.draw(0.05, 0.09)
-    deep = s.draw(0.06, 0.18)
+    width, height = s.draw(0.5, 2.4), s.draw(0.5, 2.1)
+    frame, thick = s.color(WHITES, WHITES, WOODS, DARKS), s.draw(0.04, 0.1)
+    deep, glass = s.draw(0.05, 0.2), s.color([GLASS], [(120, 150, 175), (90, 110, 120)])
     for x in (-width / 2, width / 2):
         s.box((thick, deep, height), (x, 0, 0), frame)
     for z in (0.0, height - thick):
         s.box((width, deep, thick), (0, 0, z), frame)
-    s.box((width, 0.012, height), (0, 0, 0), GLASS)
-    columns, rows = s.rng.randint(1, 4), s.rng.randint(1, 3)
+    s.box((width, 0.012, height), (0, 0, 0), glass)
+    columns, rows = s.rng.randint(1, max(1, round(width / 0.4))), s.rng.randint(1, 3)
     for i in range(1, columns):
-        s.box((0.04, 0.05, height), (i * width / columns - width / 2, 0, 0), frame)
+        s.box((s.draw(0.03, 0.1), 0.05, height), (i * width / columns - width / 2, 0, 0), frame)
     for i in range(1, rows):
         s.box((width, 0.05, 0.04), (0, 0, i * height / rows), frame)
+    if s.chance(0.2):  # an arch
+        for i in range(8):
+            one, two = math.pi * i / 8, math.pi * (i + 1) / 8
+            start = (width / 2 * math.cos(one), 0, height + width / 4 * math.sin(one))
+            end = (width / 2 * math.cos(two), 0, height + width / 4 * math.sin(two))
+            s.bar(start, end, thick / 2, frame)
+            s.box((abs(end[0] - start[0]), 0.012, start[2] - height), (start[0], 0, height), glass)
     if s.chance(0.5):
         s.box((width + 0.15, deep + 0.12, 0.03), (0, -0.05, -0.03), frame)
+    if s.chance(0.25):
+        s.box(
+            (0.02, 0.05, 0.12), (width / 2 / columns * 0.9, -0.05, height * 0.45), s.color(METALS)
+        )
     return "window"
 
 
@@ -159,31 +174,53 @@ def urinal(s: Sketch) -> str:
 
 
 def sink(s: Sketch) -> str:
-    kind = s.rng.choice(("washbasin", "pedestal sink", "kitchen sink", "sink"))
-    white = s.color(METALS) if kind == "kitchen sink" else s.color(WHITES)
-    width, depth = s.draw(0.4, 0.65), s.draw(0.36, 0.5)
+    kind = s.rng.choice(("washbasin", "pedestal sink", "kitchen sink", "sink", "sink unit"))
+    kitchen = kind in ("kitchen sink", "sink unit")
+    white = s.color(METALS, WHITES) if kitchen else s.color(WHITES)
+    width, depth = s.draw(0.4, 0.65), s.draw(0.36, 0.55)
     deep, low = s.draw(0.12, 0.2), 0.0
     if kind == "pedestal sink":
         low = s.draw(0.62, 0.72)
         s.turned([(0.13, 0), (0.09, 0.2), (0.1, low)], (0, 0.05, 0), white)
-    if s.chance(0.5) and kind != "kitchen sink":
-        outer = [(0.5, low), (0.95, low + deep * 0.7), (1.0, low + deep)]
-        inner = [(0.85, low + deep), (0.7, low + deep * 0.5), (0.4, low + 0.03)]
-        s.turned(outer + inner, (0, 0, 0), white, stretch=(width / 2, depth / 2))
-    else:
-        rim = 0.05
-        for x in (-width / 2 + rim / 2, width / 2 - rim / 2):
-            s.box((rim, depth, deep), (x, 0, low), white)
-        s.box((width, rim, deep), (0, -depth / 2 + rim / 2, low), white)
-        s.box((width, 0.1, deep), (0, depth / 2 - 0.05, low), white)
-        s.box((width, depth, 0.03), (0, 0, low), white)
-        if kind == "kitchen sink":
-            side = s.rng.choice((-1, 1)) * width
-            s.box((width, depth, 0.03), (side, 0, low + deep - 0.03), white)
-    tap, top = s.color(METALS), low + deep
-    s.bar((0, depth / 2 - 0.06, top), (0, depth / 2 - 0.06, top + 0.15), 0.014, tap)
-    s.bar((0, depth / 2 - 0.06, top + 0.15), (0, 0.02, top + 0.12), 0.012, tap)
+    if kind == "sink unit":
+        low = s.draw(0.62, 0.75)
+        wide, base = width * s.draw(1.05, 2.2), s.color(PAINTS)
+        s.box((wide, depth * 1.05, low + deep - 0.02), (0, 0.03, 0), base)
+        doors = max(1, round(wide / 0.45))
+        for i in range(doors):
+            x = (i - (doors - 1) / 2) * wide / doors
+            s.box((wide / doors * 0.94, 0.02, low), (x, -depth / 2 - 0.01, 0.08), base)
+            knob = (x + wide / doors * 0.35, -depth / 2 - 0.03, low * 0.8)
+            s.box((0.02, 0.03, 0.08), knob, s.color(METALS, DARKS))
+        s.box((wide, depth * 1.1, 0.03), (0, 0.02, low + deep - 0.03), s.color([white], WOODS))
+    bowls = (-0.55, 0.55) if kitchen and s.chance(0.35) else (0.0,)
+    round_ = s.chance(0.5) and not kitchen
+    for side in bowls:
+        _bowl(s, (width, depth, deep), (side * width, 0.0, low), white, round_=round_)
+    if kind == "kitchen sink" and len(bowls) == 1:
+        side = s.rng.choice((-1, 1)) * width
+        s.box((width, depth, 0.03), (side, 0, low + deep - 0.03), white)
+    tap, top, reach = s.color(METALS), low + deep, s.draw(0.1, 0.3)
+    s.bar((0, depth / 2 - 0.06, top), (0, depth / 2 - 0.06, top + reach), 0.014, tap)
+    s.bar((0, depth / 2 - 0.06, top + reach), (0, 0.02, top + reach - 0.03), 0.012, tap)
     return kind
+
+
+def _bowl(s: Sketch, size: Place, at: Place, color: Color, *, round_: bool) -> None:
+    """A basin that is open above; `at` is the middle of its underside."""
+    width, depth, deep = size
+    x0, y0, low = at
+    if round_:
+        outer = [(0.5, 0.0), (0.95, deep * 0.7), (1.0, deep)]
+        inner = [(0.85, deep), (0.7, deep * 0.5), (0.4, 0.03)]
+        s.turned(outer + inner, at, color, stretch=(width / 2, depth / 2))
+        return
+    rim = 0.05
+    for x in (-width / 2 + rim / 2, width / 2 - rim / 2):
+        s.box((rim, depth, deep + 0.01), (x0 + x, y0, low), color)
+    s.box((width, rim, deep + 0.01), (x0, y0 - depth / 2 + rim / 2, low), color)
+    s.box((width, 0.1, deep + 0.01), (x0, y0 + depth / 2 - 0.05, low), color)
+    s.box((width, depth, 0.03), (x0, y0, low), color)
 
 
 def bathroom_vanity(s: Sketch) -> str:

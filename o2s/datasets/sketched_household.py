@@ -1,4 +1,4 @@
-"""Made-up things that stand, lie and hang about: lamps, pictures, plants, vessels, cloth.
+"""Made-up things that stand, lie and hang about: lamps, pictures, clocks, cloth, books.
 
 Each function draws one piece of a class and says what it is called.
 """
@@ -16,16 +16,34 @@ from o2s.datasets.sketch import (
     PAPER,
     WHITES,
     WOODS,
+    Color,
     Length,
+    Place,
     Sketch,
 )
 
 
 def lamp(s: Sketch) -> str:
-    kind = s.rng.choice(("table lamp", "floor lamp", "desk lamp"))
+    kind = s.rng.choice(("table lamp", "table lamp", "floor lamp", "desk lamp", "pendant", "wall"))
     shade, stem = s.color(WHITES, CLOTHS), s.color(METALS, WOODS, DARKS)
-    height = s.draw(1.3, 1.8) if kind == "floor lamp" else s.draw(0.35, 0.65)
-    foot = height * s.draw(0.08, 0.12) if kind == "floor lamp" else s.draw(0.06, 0.1)
+    wide, tall = s.draw(0.1, 0.24), s.draw(0.12, 0.3)
+    if kind == "pendant":
+        drop, arms = s.draw(0.2, 0.8), s.rng.choice((1, 1, 3, 5))
+        s.turned([(0.06, 0), (0.05, 0.03)], (0, 0, tall + drop), stem)
+        s.bar((0, 0, tall), (0, 0, tall + drop), 0.008, stem)
+        for i in range(arms):
+            angle, out = 2 * math.pi * i / arms, 0.0 if arms == 1 else wide * 1.6
+            x, y = out * math.cos(angle), out * math.sin(angle)
+            s.bar((0, 0, tall + drop * 0.3), (x, y, tall), 0.01, stem)
+            _shade(s, wide if arms == 1 else wide * 0.5, tall, (x, y, 0), shade)
+        return "ceiling lamp" if arms == 1 else "chandelier"
+    if kind == "wall":
+        s.disc(0.06, 0.03, (0, 0.15, 0.1), stem)
+        s.bar((0, 0.14, 0.1), (0, 0, 0.05), 0.01, stem)
+        _shade(s, wide * 0.6, tall, (0, 0, 0.05), shade)
+        return "wall lamp"
+    height = s.draw(1.2, 1.9) if kind == "floor lamp" else s.draw(0.25, 0.7)
+    foot = height * s.draw(0.08, 0.12) if kind == "floor lamp" else s.draw(0.06, 0.12)
     s.turned([(foot, 0), (foot, 0.02), (0.02, 0.03)], (0, 0, 0), stem)
     if kind == "desk lamp":
         elbow = (s.draw(-0.12, 0.12), s.draw(0.05, 0.15), height * 0.7)
@@ -35,14 +53,31 @@ def lamp(s: Sketch) -> str:
         cone = [(0.09, -0.1), (0.03, 0.03)]
         s.turned(cone, head, shade)
         return kind
-    wide, tall = s.draw(0.1, 0.2), s.draw(0.15, 0.3)
     if kind == "table lamp" and s.chance(0.6):
         body = [(foot * 0.4, 0.02), (foot * s.draw(0.6, 1.4), height * 0.25), (0.02, height * 0.55)]
         s.turned(body, (0, 0, 0), s.color(CLAYS, METALS, WOODS))
+    if kind == "floor lamp" and s.chance(0.25):  # an arc
+        out, steps = s.draw(0.4, 0.9), 6
+        for i in range(steps):
+            one, two = math.pi / 2 * i / steps, math.pi / 2 * (i + 1) / steps
+            start = (out * (1 - math.cos(one)), 0, height * math.sin(one))
+            s.bar(start, (out * (1 - math.cos(two)), 0, height * math.sin(two)), 0.014, stem)
+        _shade(s, wide, tall, (out, 0, height - tall), shade)
+        return kind
     s.bar((0, 0, 0.02), (0, 0, height - tall), 0.012, stem)
-    narrow = wide * s.draw(0.5, 1.0)
-    s.turned([(wide, height - tall), (narrow, height)], (0, 0, 0), shade)
+    _shade(s, wide, tall, (0, 0, height - tall), shade)
     return kind
+
+
+def _shade(s: Sketch, wide: Length, tall: Length, at: Place, color: Color) -> None:
+    """What light shines through: a cone, a drum, a ball or a bowl."""
+    kind = s.rng.choice(("cone", "cone", "ball", "bowl"))
+    if kind == "ball":
+        s.cushion((2 * wide * 0.8, 2 * wide * 0.8, tall), at, color, edge=1.0)
+        return
+    low, high = (wide, wide * s.draw(0.4, 1.0)) if kind == "cone" else (wide * 0.4, wide)
+    inner = [(high * 0.93, tall * 0.98), (low * 0.93, tall * 0.05)]
+    s.turned([(low, 0), (high, tall), *inner], at, color)
 
 
 def mirror(s: Sketch) -> str:
@@ -58,15 +93,47 @@ def mirror(s: Sketch) -> str:
 
 
 def picture(s: Sketch) -> str:
-    width, height = s.draw(0.2, 1.1), s.draw(0.2, 0.9)
-    s.box((width, s.draw(0.015, 0.04), height), (0, 0.02, 0), s.color(WOODS, DARKS, METALS, WHITES))
-    s.box((width * 0.9, 0.02, height * 0.9), (0, 0.0, height * 0.05), PAPER)
-    inner = s.draw(0.6, 0.88)
-    for _ in range(6):
-        wide, tall = width * inner * s.draw(0.2, 0.5), height * inner * s.draw(0.2, 0.5)
-        x, z = s.draw(-0.25, 0.25) * width, height * s.draw(0.15, 0.45)
-        s.box((wide, 0.006, tall), (x, -0.012, z), s.color(BRIGHTS, CLOTHS, GREENS))
-    return s.rng.choice(("picture", "painting", "poster"))
+    """One to three flat panels with a frame, a margin of paper, or neither."""
+    width, height, deep = s.draw(0.2, 1.4), s.draw(0.2, 1.1), s.draw(0.015, 0.05)
+    kind, frame = s.rng.choice(("picture", "painting", "poster")), s.color(WOODS, DARKS, METALS)
+    count = s.rng.choice((1, 1, 1, 1, 2, 3))
+    width /= math.sqrt(count)
+    edge = 0.0 if kind == "poster" else s.draw(0.015, 0.08)
+    ground = s.color([PAPER], WHITES, CLOTHS, BRIGHTS, GREENS, DARKS)
+    for i in range(count):
+        across = (i - (count - 1) / 2) * (width + 0.05)
+        s.box((width, deep, height), (across, 0, 0), frame if edge else ground)
+        if edge and s.chance(0.6):  # a frame that stands out
+            for x in (-width / 2 + edge / 2, width / 2 - edge / 2):
+                s.box((edge, deep + 0.03, height), (across + x, -0.01, 0), frame)
+            for z in (0.0, height - edge):
+                s.box((width, deep + 0.03, edge), (across, -0.01, z), frame)
+        inside = (width - 2 * edge, height - 2 * edge)
+        s.box((inside[0], 0.01, inside[1]), (across, -deep / 2, edge), ground)
+        _painting(s, inside, (across, -deep / 2 - 0.006, edge))
+    return kind
+
+
+def _painting(s: Sketch, size: tuple[Length, Length], at: Place) -> None:
+    """What is to be seen on a picture: bands of a landscape, a head, or patches."""
+    width, height = size
+    kind = s.rng.choice(("landscape", "portrait", "patches", "patches"))
+    if kind == "landscape":
+        z = at[2]
+        for share in (s.draw(0.15, 0.4), s.draw(0.1, 0.3), s.draw(0.1, 0.3)):
+            tall = height * share
+            s.box((width, 0.006, tall), (at[0], at[1], z), s.color(GREENS, BRIGHTS, CLOTHS))
+            z += tall
+    elif kind == "portrait":
+        radius = min(width, height) * s.draw(0.12, 0.22)
+        s.disc(radius, 0.006, (at[0], at[1], at[2] + height * 0.6), s.color(WOODS, WHITES))
+        s.box((width * 0.6, 0.006, height * 0.38), at, s.color(CLOTHS, DARKS))
+    else:
+        for _ in range(s.rng.randint(2, 9)):
+            wide, tall = width * s.draw(0.1, 0.5), height * s.draw(0.1, 0.5)
+            x, z = s.draw(-0.5, 0.5) * (width - wide), s.draw(0.0, 1.0) * (height - tall)
+            color = s.color(BRIGHTS, CLOTHS, GREENS, DARKS)
+            s.box((wide, 0.006, tall), (at[0] + x, at[1], at[2] + z), color)
 
 
 def clock(s: Sketch) -> str:
@@ -92,16 +159,34 @@ def clock(s: Sketch) -> str:
 
 
 def towel(s: Sketch) -> str:
-    color, width, height = s.color(CLOTHS, WHITES, BRIGHTS), s.draw(0.3, 0.6), s.draw(0.4, 0.9)
-    if s.chance(0.35):
+    color, width, height = s.color(CLOTHS, WHITES, BRIGHTS), s.draw(0.25, 0.7), s.draw(0.3, 1.0)
+    kind, metal = s.rng.choice(("folded", "hung", "hung", "hung", "rack")), s.color(METALS, WOODS)
+    if kind == "folded":
         for i in range(s.rng.randint(1, 4)):
             place = (0, 0, i * 0.06)
             s.cushion((width, width * 0.7, 0.07), place, s.color([color], CLOTHS), edge=0.35)
         return "folded towel"
+    if kind == "rack":
+        rungs, low = s.rng.randint(2, 4), s.draw(0.0, 0.3)
+        for x in (-width * 0.65, width * 0.65):
+            s.bar((x, 0.05, 0), (x, 0.05, height + low), 0.014, metal)
+        for i in range(rungs):
+            z, y = low + height * (i + 1) / rungs, 0.05 - 0.07 * (rungs - i)
+            s.bar((-width * 0.65, y, z), (width * 0.65, y, z), 0.011, metal)
+            if i == rungs - 1 or s.chance(0.6):
+                hem = min(z, height * s.draw(0.4, 0.9))
+                cover = s.color([color], CLOTHS, WHITES)
+                s.cloth((width, 0.02, hem), (0, y - 0.015, z - hem), cover, folds=1.5)
+        return "towel rack"
     s.cloth((width, 0.03, height), (0, -0.02, 0), color, folds=s.draw(1, 2.5))
-    s.cloth((width, 0.03, height * 0.8), (0, 0.03, height * 0.2), color, folds=s.draw(1, 2.5))
+    back = s.draw(0.5, 1.0)
+    s.cloth(
+        (width, 0.03, height * back), (0, 0.03, height * (1 - back)), color, folds=s.draw(1, 2.5)
+    )
+    if s.chance(0.3):
+        s.box((width * 1.01, 0.06, height * 0.08), (0, 0, height * 0.1), s.color(CLOTHS, WHITES))
     if s.chance(0.6):
-        s.bar((-width * 0.65, 0, height), (width * 0.65, 0, height), 0.012, s.color(METALS, WOODS))
+        s.bar((-width * 0.65, 0, height), (width * 0.65, 0, height), 0.012, metal)
     return "towel"
 
 
@@ -113,65 +198,6 @@ def pillow(s: Sketch) -> str:
     else:
         s.cushion((width, s.draw(0.1, 0.18), depth), (0, 0, 0), color, edge=0.55)
     return s.rng.choice(("pillow", "cushion"))
-
-
-def vase(s: Sketch) -> str:
-    height = s.draw(0.15, 0.65)
-    wide = height * s.draw(0.2, 0.4)
-    profile = [
-        *((wide * s.draw(0.4, 0.8), 0), (wide, height * s.draw(0.25, 0.55))),
-        *(
-            (wide * s.draw(0.25, 0.6), height * s.draw(0.75, 0.88)),
-            (wide * s.draw(0.4, 0.8), height),
-        ),
-    ]
-    inner = [(profile[-1][0] * 0.85, height), (profile[-1][0] * 0.5, height * 0.8)]
-    s.turned(profile + inner, (0, 0, 0), s.color(CLAYS, WHITES, BRIGHTS, CLOTHS))
-    return "vase"
-
-
-def plant(s: Sketch) -> str:
-    pot, tall = s.draw(0.08, 0.2), s.draw(0.12, 0.35)
-    color = s.color(CLAYS, WHITES, DARKS, WOODS)
-    s.turned(
-        [(pot * 0.75, 0), (pot, tall), (pot * 0.9, tall), (pot * 0.85, tall * 0.85)],
-        (0, 0, 0),
-        color,
-    )
-    green, height = s.color(GREENS), s.draw(0.2, 1.2)
-    kind = s.rng.choice(("leaves", "leaves", "tree", "cactus"))
-    if kind == "cactus":
-        for _ in range(s.rng.randint(1, 4)):
-            x, y = s.draw(-0.5, 0.5) * pot, s.draw(-0.5, 0.5) * pot
-            wide = s.draw(0.05, 0.12)
-            s.cushion((wide, wide, height * s.draw(0.3, 0.6)), (x, y, tall * 0.8), green, edge=0.7)
-        return "cactus"
-    if kind == "tree":
-        s.bar((0, 0, tall * 0.8), (0, 0, tall + height * 0.6), 0.015, s.color(WOODS))
-    for _ in range(s.rng.randint(14, 45)):
-        angle, out, up = (
-            s.draw(0, 2 * math.pi),
-            s.draw(0.1, 0.45) * height,
-            s.draw(0.1, 1.0) * height,
-        )
-        root = (0.0, 0.0, tall + (height * s.draw(0.3, 0.7) if kind == "tree" else -0.02))
-        tip = (out * math.cos(angle), out * math.sin(angle), max(tall + up, root[2]))
-        middle = tuple((a + 2 * b) / 3 for a, b in zip(root, tip, strict=True))
-        s.bar(root, tip, 0.004, green)
-        leaf = s.draw(0.05, 0.16)
-        place = (middle[0], middle[1], middle[2] - 0.01)
-        s.cushion((leaf, leaf * s.draw(0.5, 1.0), 0.02), place, s.color([green]), edge=1.0)
-        s.cushion((leaf, leaf * 0.6, 0.02), tip, s.color([green]), edge=1.0)
-    if s.chance(0.25):
-        for _ in range(6):
-            place = (
-                s.draw(-0.2, 0.2) * height,
-                s.draw(-0.2, 0.2) * height,
-                tall + s.draw(0.5, 1) * height,
-            )
-            s.cushion((0.07, 0.07, 0.06), place, s.color(BRIGHTS), edge=1.0)
-        return "flower"
-    return s.rng.choice(("plant", "potted plant"))
 
 
 def book(s: Sketch) -> str:
@@ -186,74 +212,6 @@ def book(s: Sketch) -> str:
         s.box((0.005, depth, thick), (at[0] - width / 2, at[1], z), cover)
         z += thick + 0.004
     return "book" if count == 1 else "pile of books"
-
-
-def basket(s: Sketch) -> str:
-    wide, height = s.draw(0.15, 0.3), s.draw(0.2, 0.65)
-    color = s.color(WOODS, WHITES, CLOTHS)
-    rows = 8
-    profile: list[tuple[Length, Length]] = []
-    for i in range(rows + 1):  # woven in rings
-        radius = wide * (0.8 + 0.2 * i / rows)
-        profile += [(radius, height * i / rows), (radius * 1.03, height * (i + 0.5) / rows)]
-    inner = [(wide * 0.9, height), (wide * 0.75, height * 0.3)]
-    stretch = (1.0, s.draw(0.7, 1.0))
-    s.turned(profile[:-1] + inner, (0, 0, 0), color, stretch=stretch)
-    if s.chance(0.4):
-        s.turned([(wide, 0), (wide * 0.3, 0.05)], (0, 0, height), color, stretch=stretch)
-        return "laundry basket"
-    return "basket"
-
-
-def trash_can(s: Sketch) -> str:
-    wide, height = s.draw(0.12, 0.28), s.draw(0.25, 0.75)
-    color = s.color(METALS, DARKS, BRIGHTS, WHITES)
-    if s.chance(0.4):
-        s.box((2 * wide, 1.8 * wide, height), (0, 0, 0), color)
-        s.box((2.1 * wide, 1.9 * wide, height * 0.12), (0, 0, height), s.color([color], DARKS))
-        s.box((wide, 0.02, height * 0.12), (0, -wide * 0.93, height * 0.8), s.color(DARKS))
-        return s.rng.choice(("trash can", "recycling bin"))
-    profile = [(wide * s.draw(0.7, 1.0), 0), (wide, height)]
-    lid = [(wide * 1.05, height), (wide * 0.8, height + 0.08), (0.02, height + 0.1)]
-    inner = [(wide * 0.93, height), (wide * 0.65, 0.02)]
-    s.turned(profile + (lid if s.chance(0.5) else inner), (0, 0, 0), color)
-    return s.rng.choice(("trash can", "dustbin"))
-
-
-def box(s: Sketch) -> str:
-    width, depth, height = s.draw(0.2, 0.8), s.draw(0.2, 0.55), s.draw(0.15, 0.5)
-    kind = s.rng.choice(("cardboard box", "box", "crate", "trunk"))
-    cardboard = ((185, 145, 100), (170, 130, 90))
-    color = s.color(cardboard if kind == "cardboard box" else WOODS + BRIGHTS + WHITES)
-    if kind == "crate":
-        for i in range(3):
-            z, tall = i * height / 3, height / 3 * 0.75
-            for y in (-depth / 2, depth / 2):
-                s.box((width, 0.02, tall), (0, y, z), color)
-            for x in (-width / 2, width / 2):
-                s.box((0.02, depth, tall), (x, 0, z), color)
-        s.box((width, depth, 0.02), (0, 0, 0), color)
-        return kind
-    if kind == "cardboard box" and s.chance(0.5):
-        for y in (-depth / 2, depth / 2):
-            s.box((width, 0.01, height), (0, y, 0), color)
-            s.box((width, depth * 0.4, 0.01), (0, y * 1.4, height - 0.02), color)
-        for x in (-width / 2, width / 2):
-            s.box((0.01, depth, height), (x, 0, 0), color)
-        s.box((width, depth, 0.01), (0, 0, 0), color)
-        return "open cardboard box"
-    s.box((width, depth, height), (0, 0, 0), color)
-    if kind == "trunk":
-        s.cushion((width, depth, height * 0.5), (0, 0, height * 0.75), color, edge=0.5)
-        for x in (-width / 3, width / 3):
-            s.box((0.04, depth * 1.02, height), (x, 0, 0), s.color(METALS, WOODS))
-    elif s.chance(0.5):
-        s.box(
-            (width * 1.03, depth * 1.03, height * 0.2),
-            (0, 0, height * 0.85),
-            s.color([color], WHITES),
-        )
-    return kind
 
 
 def rug(s: Sketch) -> str:
@@ -276,11 +234,6 @@ HOUSEHOLD = {
     "clock": clock,
     "towel": towel,
     "pillow": pillow,
-    "vase": vase,
-    "plant": plant,
     "book": book,
-    "basket": basket,
-    "trash can": trash_can,
-    "box": box,
     "rug": rug,
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from o2s.datasets.furniture_catalogues import TABLE
+from o2s.datasets.furniture_catalogues import TABLE, TABLE_COLUMNS
 from o2s.datasets.sketch import Sketch
 from o2s.datasets.sketched_appliances import APPLIANCES
 from o2s.datasets.sketched_belongings import BELONGINGS
@@ -22,6 +22,7 @@ from o2s.datasets.sketched_fixtures import FIXTURES
 from o2s.datasets.sketched_household import HOUSEHOLD
 from o2s.datasets.sketched_seats import SEATS
 from o2s.datasets.sketched_storage import STORAGE
+from o2s.datasets.sketched_vessels import VESSELS
 from o2s.errors import InputError
 from o2s.files import alone_in, clear_leftovers, replacing, write_text
 
@@ -31,10 +32,10 @@ SHAPES: dict[str, Callable[[Sketch], str]] = {
     **FIXTURES,
     **APPLIANCES,
     **HOUSEHOLD,
+    **VESSELS,
     **BELONGINGS,
 }
 LICENCE = "Creative Commons Zero"
-_COLUMNS = ("file", "name", "class", "creator", "licence")
 
 
 def write_furniture(
@@ -79,7 +80,7 @@ def write_furniture(
         rows = [row for row in there if row[0] not in drawn] + rows
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        writer.writerow(TABLE_COLUMNS)
         writer.writerows(rows)
         write_text(out / TABLE, table.getvalue())
     return len(rows)
@@ -91,12 +92,12 @@ def _listed(folder: Path) -> list[tuple[str, ...]]:
         return []
     with (folder / TABLE).open(newline="", encoding="utf-8") as table:
         reader = csv.DictReader(table)
-        if list(reader.fieldnames or ()) != list(_COLUMNS):
+        if list(reader.fieldnames or ()) != list(TABLE_COLUMNS):
             raise InputError(
-                f"{folder / TABLE}: columns {reader.fieldnames}; expected {','.join(_COLUMNS)}, or "
-                "another folder"
+                f"{folder / TABLE}: columns {reader.fieldnames}; expected "
+                f"{','.join(TABLE_COLUMNS)}, or another folder"
             )
-        rows = [tuple(row[column] for column in _COLUMNS) for row in reader]
+        rows = [tuple(row[column] for column in TABLE_COLUMNS) for row in reader]
     return [row for row in rows if (folder / row[0]).is_file()]
 
 

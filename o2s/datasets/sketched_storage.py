@@ -95,17 +95,29 @@ def nightstand(s: Sketch) -> str:
 
 
 def wardrobe(s: Sketch) -> str:
-    doors = s.rng.randint(2, 4)
-    width, depth, height = doors * s.draw(0.42, 0.6), s.draw(0.5, 0.68), s.draw(1.8, 2.35)
+    doors = s.rng.randint(1, 4)
+    width, depth, height = doors * s.draw(0.42, 0.75), s.draw(0.42, 0.68), s.draw(1.7, 2.4)
+    width = min(max(width, 0.6), 2.4)
     wood = s.color(WOODS, WHITES, PAINTS)
-    s.box((width, depth, height), (0, 0, 0), wood)
+    foot = s.rng.choice((0.0, 0.0, 0.1))
+    if foot:
+        s.legs((width, depth), foot, 0.07, wood)
+    s.box((width, depth, height - foot), (0, 0, foot), wood)
     if s.chance(0.4):
-        s.box((width + 0.06, depth + 0.04, 0.07), (0, 0, height), wood)
+        s.box((width + 0.08, depth + 0.06, 0.07), (0, 0, height), wood)
     low = s.rng.choice((0.0, 0.0, height * 0.2))
     front = wood if s.chance(0.6) else s.color(PAINTS)
-    _doors(s, width, height - low, (0, -depth / 2, low), front, doors)
+    at = (0, -depth / 2, max(low, foot))
+    if s.chance(0.25):
+        for i in range(max(doors, 2)):  # they slide, one before the other
+            each = width / max(doors, 2)
+            x, y = -width / 2 + (i + 0.5) * each, -depth / 2 - 0.02 - 0.03 * (i % 2)
+            glass = s.color([(190, 200, 205)]) if s.chance(0.3) else front
+            s.box((each * 1.02, 0.025, height - at[2] - 0.06), (x, y, at[2]), glass)
+    else:
+        _doors(s, width, height - at[2], at, front, doors)
     if low:
-        _drawers(s, width, low, (0, -depth / 2, 0), front, 1, columns=doors)
+        _drawers(s, width, low - foot, (0, -depth / 2, foot), front, 1, columns=doors)
     return s.rng.choice(("wardrobe", "closet"))
 
 
@@ -153,12 +165,35 @@ def tv_stand(s: Sketch) -> str:
 
 
 def counter(s: Sketch) -> str:
-    width, depth, height = s.draw(1.2, 2.4), s.draw(0.6, 1.1), s.draw(0.86, 1.05)
-    base = s.color(PAINTS)
+    kind = s.rng.choice(("counter", "kitchen counter", "kitchen island", "bar counter"))
+    width, depth, height = s.draw(1.0, 2.6), s.draw(0.55, 1.0), s.draw(0.84, 1.0)
+    base, top = s.color(PAINTS), s.color(WOODS, METALS, WHITES, DARKS)
+    if kind == "bar counter":
+        depth, height = s.draw(0.4, 0.65), s.draw(0.95, 1.2)
+        s.box((width * 0.94, depth * 0.6, height - 0.04), (0, depth * 0.1, 0), base)
+        s.box((width, depth, 0.05), (0, 0, height - 0.05), top)
+        if s.chance(0.5):
+            rail = -depth * 0.35
+            s.bar((-width * 0.45, rail, 0.2), (width * 0.45, rail, 0.2), 0.02, s.color(METALS))
+        return kind
+    foot = s.rng.choice((0.0, 0.1))
     s.box((width * 0.96, depth * 0.85, height - 0.04), (0, 0, 0), base)
-    s.box((width, depth, 0.04), (0, 0, height - 0.04), s.color(WOODS, METALS, WHITES, DARKS))
-    _doors(s, width * 0.96, height - 0.1, (0, -depth * 0.425, 0.05), base, round(width / 0.5))
-    return s.rng.choice(("counter", "kitchen island"))
+    s.box((width, depth, 0.04), (0, 0, height - 0.04), top)
+    share = s.rng.choice((0.0, 0.25, 1.0))  # of the front that drawers have
+    face, front = (height - 0.08 - foot) * (1 - share), -depth * 0.425
+    columns = max(1, round(width / s.draw(0.42, 0.6)))
+    if share < 1:
+        _doors(s, width * 0.96, face, (0, front, foot), base, columns)
+    if share:
+        rows, tall = (1 if share < 1 else 3), (height - 0.08 - foot) * share
+        _drawers(s, width * 0.96, tall, (0, front, foot + face), base, rows, columns=columns)
+    if s.chance(0.25) and kind == "kitchen counter":  # the other arm of an L
+        side, long_ = s.rng.choice((-1, 1)) * (width / 2 - depth / 2), s.draw(0.5, 1.0)
+        s.box((depth * 0.85, long_, height - 0.04), (side, -depth / 2 - long_ / 2, 0), base)
+        s.box((depth, long_, 0.04), (side, -depth / 2 - long_ / 2, height - 0.04), top)
+    if s.chance(0.25):
+        s.box((width, 0.02, s.draw(0.08, 0.5)), (0, depth / 2 - 0.01, height), s.color(WHITES))
+    return kind
 
 
 def _doors(

@@ -113,8 +113,7 @@ def open_sources(data: RegionData, split: str, step: Step) -> list[TripletSource
         libraries.append((FurnitureLibrary.open(Path(data.furniture)), Path(data.cache) / "views"))
     if split == "train":
         for folder in data.sketched:
-            drawn = FurnitureLibrary.open(Path(folder))
-            libraries.append((FurnitureLibrary((), {}, {}).with_train(drawn), None))
+            libraries.append((FurnitureLibrary.open(Path(folder)).all_for_train(), None))
     for library, views in libraries:
         with step(f"sampling {split} meshes") as update:
             sources.append(FurnitureObjects(library, split=split, images=views, progress=update))

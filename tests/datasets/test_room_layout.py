@@ -154,6 +154,24 @@ def test_a_seed_makes_one_room_and_splits_have_their_own_furniture(
     assert other.placements != lay_out(library, "train", np.random.default_rng(5)).placements
 
 
+def test_joined_libraries_share_the_rooms_however_large_they_are(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    few, many = (
+        FurnitureLibrary.open(write_rooms_library(tmp_path_factory.mktemp(name), each=each))
+        for name, each in (("few", 3), ("many", 20))
+    )
+    both = few.with_train(many)
+    keys = [
+        placement.piece.key
+        for seed in range(40)
+        for placement in lay_out(both, "train", np.random.default_rng(seed)).placements
+    ]
+    from_few = sum(key.startswith("few") for key in keys) / len(keys)
+    assert len(both.of_class("chair", "train")) == 22
+    assert 0.4 < from_few < 0.6
+
+
 def test_heights_are_found_where_a_surface_is_flat(library: FurnitureLibrary) -> None:
     table = next(p for p in library.pieces if p.label == "table")
     mesh = library.load(table)

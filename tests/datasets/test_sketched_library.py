@@ -50,12 +50,33 @@ def test_sizes_are_those_of_such_things() -> None:
         ("door", (0.75, 0.05, 1.9), (2.3, 0.3, 2.4)),
         ("bed", (0.5, 1.0, 0.4), (2.1, 2.5, 2.2)),
         ("laptop", (0.25, 0.2, 0.15), (0.45, 0.45, 0.4)),
-        ("refrigerator", (0.5, 0.5, 0.8), (1.0, 0.9, 2.0)),
+        ("refrigerator", (0.4, 0.45, 0.45), (1.0, 0.9, 2.15)),
     ):
         for number in range(20):
             size = extent(label, number)
             assert (size > low).all(), (label, number)
             assert (size < high).all(), (label, number)
+
+
+def test_a_class_has_several_forms_each_of_its_own_shape() -> None:
+    def forms(label: str) -> dict[str, list[np.ndarray]]:
+        found: dict[str, list[np.ndarray]] = {}
+        for number in range(60):
+            found.setdefault(sketch_piece(label, 0, number)[0], []).append(extent(label, number))
+        return found
+
+    fans = forms("fan")
+    assert all((size[:2] > 2 * size[2] / 3).all() for size in fans["ceiling fan"])
+    assert all((size[:2] * 2 < size[2]).all() for size in fans["tower fan"])
+    televisions = forms("television")
+    assert all(size[1] > size[0] / 2 for size in televisions["tube television"])
+    assert all(size[1] < size[0] / 2 for size in televisions["tv"])
+    pianos = forms("piano")
+    assert min(size[1] for size in pianos["grand piano"]) > 1.2
+    assert min(size[2] for size in pianos["upright piano"]) > 1.0
+    assert min(size[2] for size in forms("sink")["sink unit"]) > 0.8
+    assert {"plant", "potted plant", "cactus", "fern", "palm", "flower"} <= forms("plant").keys()
+    assert {"box", "crate", "trunk", "pile of boxes"} <= forms("box").keys()
 
 
 def test_the_same_seed_draws_the_same_piece() -> None:
