@@ -5,6 +5,7 @@ sources of triplets -> texts and images embedded once, cached -> RegionBatches
                     -> transformers' Trainer; the best epoch on val is kept
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, Int64
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import TrainingArguments
 
 from o2s.alignment import RegionAligner
 from o2s.encoder import evaluating
+from o2s.errors import InputError
 from o2s.point_bert import PointBert
 from o2s.train.region_batches import BalancedSampler, RegionBatches
 from o2s.train.run_folder import ScoredTrainer, run_arguments
+from o2s.train.weight_average import FILE, WeightAverage
 
 BEST = "eval_macro_top1"
 
@@ -34,6 +38,8 @@ class RegionOptimisation:
         balance: 0 draws classes as they are, 1 all equally often.
         warmup: share of the steps in which the learning rate rises; then it falls as a cosine to
             `final_learning_rate`.
+        average: decay of the moving average of the weights, which is scored and kept in their place
+            (see `weight_average`); 0 for none.
         bf16: whether products are taken in bfloat16; null where the processor is made for it.
     """
 
@@ -48,6 +54,7 @@ class RegionOptimisation:
     clip: float = 1.0
     balance: float = 0.5
     label_share: float = 0.5
+    average: float = 0.0
     bf16: bool | None = None
     workers: int = 0
     seed: int = 0
@@ -63,6 +70,8 @@ class RegionOptimisation:
         for name in ("warmup", "balance", "label_share", "beta2"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average is {self.average}, expected 0 to below 1")
 
 
 class RegionClassifier(nn.Module):
@@ -99,6 +108,11 @@ class RegionTrainer(ScoredTrainer):
             train_dataset=train,
             eval_dataset=val,
         )
+        self.average = WeightAverage(optimisation.average) if optimisation.average else None
+        if self.average is not None:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise InputError("optimisation.average: expected 0 where processes share weights")
+            self.add_callback(self.average)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> BalancedSampler:
         train = train_dataset or self.train_dataset
@@ -115,6 +129,19 @@ class RegionTrainer(ScoredTrainer):
         if isinstance(found, Tensor):
             return found
         return found.loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The scores on val, of the averaged weights if there are such."""
+        model = self.accelerator.unwrap_model(self.model)
+        with nullcontext() if self.average is None else self.average.applied(model):
+            return super().evaluate(*args, **kwargs)
+
+    def _load_best_model(self) -> None:
+        best = Path(str(self.state.best_model_checkpoint)) / FILE
+        if self.average is None or not best.is_file():  # killed between the two
+            super()._load_best_model()
+        else:
+            self.accelerator.unwrap_model(self.model).load_state_dict(load_file(best))
 
     @torch.no_grad()
     def score(self, objects: Dataset[dict[str, Tensor]]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from furniture_fake import box, write_table
 from PIL import Image
+from safetensors.torch import load_file
 from scannet_fake import make_scan, write_download, write_stream
 
 from o2s import config
@@ -120,7 +121,8 @@ def test_training_moves_points_towards_their_texts(prepared: Path, tmp_path: Pat
 def test_a_killed_run_goes_on_to_the_same_result(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, halved = (recipe(prepared, tmp_path / "cache") for _ in range(2))
+    averaged = "optimisation.average=0.5"
+    whole, halved = (recipe(prepared, tmp_path / "cache", averaged) for _ in range(2))
     train_regions(whole, tmp_path / "whole", step)
     usual = run_folder._Progress.on_epoch_begin
 
@@ -137,6 +139,18 @@ def test_a_killed_run_goes_on_to_the_same_result(
     expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "halved")
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, msg=name)
+
+
+def test_what_is_kept_is_the_average_of_the_weights(prepared: Path, tmp_path: Path) -> None:
+    small = ["optimisation.epochs=1", "optimisation.average=0.5"]
+    train_regions(recipe(prepared, tmp_path / "cache", *small), tmp_path / "run", step)
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("checkpoint-*")
+    kept, last = (
+        load_file(checkpoint / name) for name in ("average.safetensors", "model.safetensors")
+    )
+    for name, tensor in weights_of(tmp_path / "run").items():
+        assert torch.equal(tensor, kept[f"point_bert.{name}"].half().float())
+    assert not torch.equal(kept["point_bert.pc_projection"], last["point_bert.pc_projection"])
 
 
 def test_labels_alone_can_be_learned_for_comparison(prepared: Path, tmp_path: Path) -> None:
