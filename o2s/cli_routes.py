@@ -3,7 +3,6 @@
 questions -> processor, gate -> weights [N, E] -> use of each expert, by task
 """
 
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -133,21 +132,10 @@ def _records(path: Path, by: str | None) -> list[tuple[str, str]]:
 
 
 def _entries(path: Path, by: str | None) -> list[tuple[str, str]]:
-    try:
-        entries = json.loads(_read(path))
-    except ValueError:
-        raise InputError(f"{path}: not JSON; expected a list of entries with a question") from None
-    if not isinstance(entries, list):
-        raise InputError(f"{path}: not a list; expected a list of entries with a question")
-    found: list[tuple[str, str]] = []
-    for number, entry in enumerate(entries):
-        held = entry if isinstance(entry, dict) else {}
-        values = [held.get("question"), held.get(by) if by else "all"]
-        for key, value in zip(("question", by), values, strict=True):
-            if not isinstance(value, str) or not value.strip():
-                raise InputError(f"{path}: [{number}].{key}: expected a text")
-        found.append((values[0].strip(), values[1]))
-    return found
+    from o2s.datasets.language_files import json_entries
+
+    entries = json_entries([path], "question")
+    return [(entry.text("question"), entry.text(by) if by else "all") for entry in entries]
 
 
 def _read(path: Path) -> str:

@@ -109,9 +109,9 @@ def test_records_are_grouped_by_task(tmp_path: Path) -> None:
         ("a.json", "{", None, "not JSON"),
         ("a.json", "{}", None, "not a list"),
         ("a.json", "[]", None, "holds no questions"),
-        ("a.json", "[1]", None, r"\[0\].question: expected a text"),
+        ("a.json", "[1]", None, r"\[0\]: .1.; expected a question entry"),
         ("a.json", '[{"question": "a?"}, {"question": ""}]', None, r"\[1\].question"),
-        ("a.json", '[{"question": "a?"}]', "kind", r"\[0\].kind: expected a text"),
+        ("a.json", '[{"question": "a?"}]', "kind", r"\[0\].kind: missing, expected a text"),
     ],
 )
 def test_what_holds_no_questions_is_named(

@@ -289,6 +289,7 @@ _KEYS = {
     "SQA3D annotations": ("question_id", "answers", "position", "rotation"),
     "ScanRefer": ("scene_id", "object_id", "object_name", "ann_id", "description"),
     "Nr3D": ("scan_id", "target_id", "instance_type", "assignmentid", "utterance"),
+    "question": ("question",),
     "Scan2Inst": ("scene_id", "object_id", "object_name", "task_type", "conversations"),
 }
 
