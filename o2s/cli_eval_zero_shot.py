@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from o2s.evaluate.text_embeddings import TextEmbeddings
     from o2s.loading import ModelSource
 
-EXAMPLE = "Example: o2s eval zero-shot features.safetensors --text classes.safetensors --out scores"
+EXAMPLE = "Example: o2s eval zero-shot --scenes prepared --split test --out scores"
+MINILM = "minilm-l6-v2"
 
 
 class CutName(StrEnum):
@@ -105,14 +106,18 @@ def zero_shot(
     ] = None,
     text_model: Annotated[
         str | None,
-        typer.Option(help="Or a folder or hub name of a CLIP-like text model, to embed --classes."),
+        typer.Option(
+            help="Or a folder or hub name of a CLIP-like text model, to embed --classes. MiniLM, "
+            "which the region encoder of o2s was trained with, if neither is given."
+        ),
     ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
-            help="Classes to choose from: a file, one name a line or a JSON list. With --scenes, "
-            "names of objects, or a class list of the scans, such as scannet20. If not given, "
-            "those of --text with --scenes and those of the shapes with --shapes."
+            help="Classes to choose from: a file, one name a line or a JSON list, or furniture, "
+            "what the region encoder of o2s knows. With --scenes, names of objects, or a class "
+            "list of the scans, such as scannet20. If not given, those of --text or furniture with "
+            "--scenes, and those of the shapes with --shapes."
         ),
     ] = None,
     templates: Annotated[
@@ -144,7 +149,12 @@ def zero_shot(
     which is an input of this command, and piece by piece in OUT/features, so that a killed run goes
     on.
     """
-    from o2s.evaluate.object_features import AnnotatedScans, read_features, write_features
+    from o2s.evaluate.object_features import (
+        FURNITURE,
+        AnnotatedScans,
+        read_features,
+        write_features,
+    )
     from o2s.evaluate.report import file_facts, write_report
     from o2s.evaluate.text_embeddings import write_text_embeddings
     from o2s.evaluate.zero_shot import score_zero_shot
@@ -154,7 +164,10 @@ def zero_shot(
     from o2s.view.confusion import draw_confusion
 
     _require_one({"FEATURES": features, "--scenes": scenes, "--shapes": shapes})
-    _require_one({"--text": text, "--text-model": text_model})
+    if features is not None or text is not None:
+        _require_one({"--text": text, "--text-model": text_model})
+    elif text_model is None:
+        text_model = MINILM
     if text is not None and (templates or template_set):
         raise InputError("--templates and --template-set go with --text-model, not with --text")
     if features is not None and (model or overrides or split or cut is CutName.instances):
@@ -170,11 +183,6 @@ def zero_shot(
         )
     if shapes is None and sampling is SamplingName.farthest:
         raise InputError("--sampling goes with --shapes")
-    if scenes is not None and classes is None and text is None:
-        raise InputError(
-            "--scenes needs --text or --classes: a file of names, or one of the scans' class "
-            "lists, such as scannet20"
-        )
     if template_set is not None and templates is None:
         raise InputError("--template-set chooses among the lists of --templates: give that as well")
     if out_folder is not None:
@@ -191,7 +199,8 @@ def zero_shot(
             clear_leftovers(out_folder)
         objects, scans, found = None, None, None
         if scenes is not None:
-            scans = AnnotatedScans.find(scenes, classes or str(text), split)
+            named_by = FURNITURE if text is None else str(text)
+            scans = AnnotatedScans.find(scenes, classes or named_by, split)
             candidates = scans.classes
         else:
             candidates = None if classes is None else _read_names(classes)
@@ -363,9 +372,11 @@ def _embed_text(
 
 
 def _read_names(classes: str) -> tuple[str, ...]:
+    from o2s.datasets.furniture_classes import SCAN_CLASSES
+    from o2s.evaluate.object_features import FURNITURE
     from o2s.evaluate.text_embeddings import read_classes
 
-    return read_classes(Path(classes))
+    return SCAN_CLASSES if classes == FURNITURE else read_classes(Path(classes))
 
 
 def _require_one(given: Mapping[str, object]) -> None:

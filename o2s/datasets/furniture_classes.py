@@ -90,6 +90,7 @@ _TABLE = (
     ("keyboard", "keyboard", 40, "keyboard"),
 )
 CLASSES: dict[str, tuple[str, int]] = {label: (raw, nyu40) for label, raw, nyu40, _ in _TABLE}
+SCAN_CLASSES: tuple[str, ...] = tuple(sorted({raw for raw, _ in CLASSES.values()}))  # in scans
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from o2s.datasets.furniture_classes import SCAN_CLASSES
 from o2s.datasets.preparation import read_index
 from o2s.encoder import SceneEncoder, evaluating
 from o2s.errors import InputError
@@ -23,6 +24,7 @@ from o2s.regions import RegionConfig, crop_regions
 from o2s.scene import Boxes, Scene
 
 Cut = Literal["boxes", "instances"]
+FURNITURE = "furniture"  # the list of `furniture_classes.SCAN_CLASSES`
 _REGIONS = 8  # regions encoded at once: 256 MB in the largest public encoder
 
 
@@ -63,7 +65,8 @@ class AnnotatedScans:
 
     @classmethod
     def find(cls, folder: Path, class_list: str, split: str | None) -> "AnnotatedScans":
-        """The scans with annotated objects; `class_list` is the name of a class list or a file.
+        """The scans with annotated objects; `class_list` is the name of a class list or a file, or
+        `FURNITURE` for the classes that the region encoder of o2s knows.
 
         Raises:
             InputError: there is no such class list, or no such scan.
@@ -71,10 +74,12 @@ class AnnotatedScans:
         index = read_index(folder)
         names = index["class_names"].get(class_list)
         file = Path(class_list)
+        if not names and class_list == FURNITURE:
+            names = SCAN_CLASSES
         if not names and (file.is_file() or file.suffix == ".safetensors"):
             names = read_classes(file)
         if not names:
-            there = ", ".join(index["class_names"]) or "none"
+            there = ", ".join([*index["class_names"], FURNITURE])
             raise InputError(
                 f"{folder}: no class list {quote(class_list)}; there are {there}; or give a file"
             )
@@ -101,7 +106,7 @@ class AnnotatedScans:
         assert scan.objects is not None
         if self.class_list in scan.objects.classes:
             return scan.objects.classes[self.class_list].astype(np.int64) - self.first
-        if not Path(self.class_list).is_file():
+        if self.class_list != FURNITURE and not Path(self.class_list).is_file():
             raise InputError(f"{path}: objects without {self.class_list}; run `o2s prepare` again")
         place = {name: i for i, name in enumerate(self.classes)}
         return np.array([place.get(name, -1) for name in scan.objects.names], np.int64)

@@ -65,7 +65,7 @@ def load_trained_parts(model: nn.Module, source: str, new: str | None = None) ->
     if differing:
         raise InputError(
             f"{path}: made for a model of another recipe, {len(differing)} weights differ, such as "
-            f"{min(differing)}"
+            f"{min(differing)}; with `weights` null the model begins without them, untrained"
         )
     for name, parameter in own.items():
         parameter.copy_(state[name])

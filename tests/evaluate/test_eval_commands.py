@@ -10,10 +10,12 @@ from benchmark_fake import SCENES, table_scores, write
 from command_line import o2s
 from instructions_fake import prepare_scenes
 
+from o2s.datasets.furniture_classes import SCAN_CLASSES
 from o2s.evaluate import running
 from o2s.evaluate.scene_boxes import read_regions
 from o2s.evaluate.text_embeddings import TextEmbeddings, write_text_embeddings
 from o2s.llm.answering import SceneAnswerer
+from o2s.region_weights import PRETRAINED, read_region_encoder
 
 
 def test_right_answers_score_all_there_is(
@@ -312,3 +314,26 @@ def test_objects_are_chosen_from_the_embedded_classes_where_no_others_are_given(
     code, _, message = o2s(capsys, *command, "--text", tmp_path / "missing.safetensors")
     assert code == 2
     assert "missing.safetensors: no such file" in message
+
+
+def test_without_any_text_the_names_are_those_that_the_region_encoder_knows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def embed(classes: tuple[str, ...], templates: object, model: str, **_: object) -> object:
+        asked.append((classes, model))
+        vectors = torch.nn.functional.normalize(torch.randn(len(classes), 1, 384), dim=-1)
+        return TextEmbeddings(classes, (), vectors, model)
+
+    monkeypatch.setattr("o2s.evaluate.text_embeddings.embed_classes", embed)
+    code, out, _ = o2s(
+        capsys,
+        *("eval", "zero-shot", "--scenes", prepare_scenes(tmp_path), "--json", "--threads", "1"),
+        *("--set", "encoder.regions.points=64"),
+    )
+    assert code == 0
+    assert asked == [(SCAN_CLASSES, "minilm-l6-v2")]
+    _, facts = read_region_encoder(PRETRAINED["tiny"])
+    assert tuple(facts["classes"]) == SCAN_CLASSES
+    assert json.loads(out)["tables"]
