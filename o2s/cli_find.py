@@ -14,7 +14,7 @@ stands beside it. Margins do not change the order of the objects.
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -148,11 +148,14 @@ def find(
             require_same_space(encoder.point_bert.config.embedding, tower)
             vectors, others = _embed_words(progress, phrases, names, tower)
             with step(progress, "encoding objects") as update:
-                embeddings = embed_regions(encoder, encoder.look(scene, boxes, update))
+                look = encoder.look(scene, boxes, update)
+            numbers = rows_of(look.boxes, boxes)
+            embeddings = embed_regions(encoder, look)
             for i, phrase in enumerate(phrases):
                 rivals = [n for n, name in enumerate(names) if not is_same(phrase, name)]
                 rival_names = [names[n] for n in rivals]
-                found[i] = rank_objects(embeddings, vectors[i], others[rivals], rival_names)[:top]
+                best = rank_objects(embeddings, vectors[i], others[rivals], rival_names)[:top]
+                found[i] = [replace(hit, object=numbers[hit.object]) for hit in best]
     parts = [part for part in untrained if part == REGION_ENCODER]
     say_untrained(parts)
     if picture is not None:
@@ -188,6 +191,14 @@ def embed_regions(encoder: "SceneEncoder", look: "RegionFeatures") -> "Float32[T
 
     projection = encoder.point_bert.pc_projection.detach().float().cpu()
     return F.normalize(look.features.float() @ projection, dim=-1)
+
+
+def rows_of(part: "Boxes", whole: "Boxes") -> list[int]:
+    """Where the boxes of a part stand among all: those that hold too few points are not encoded."""
+    import torch
+
+    everything, rows = whole.tensor, iter(range(len(whole)))
+    return [next(row for row in rows if torch.equal(everything[row], box)) for box in part.tensor]
 
 
 def rank_objects(

@@ -5,7 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from o2s import cli, cli_find, towers
 from o2s.encoder import SceneEncoder
 from o2s.io import Cloud, write_ply
 from o2s.regions import crop_regions
+from o2s.scene import Boxes, Scene
 from o2s.towers import TowersConfig
 from o2s.view import found
 
@@ -241,6 +242,28 @@ def test_the_object_that_the_words_describe_comes_first(find, tmp_path, monkeypa
     assert lamps["similarity"] == pytest.approx(math.sqrt(0.5), abs=1e-4)
     assert lamps["over"] == "chair"
     assert lamps["margin"] == pytest.approx(math.sqrt(0.5) - 1 / math.sqrt(10), abs=2e-4)
+
+
+def test_objects_keep_their_numbers_where_a_box_holds_no_points(find, monkeypatch):
+    code, out, _ = find("a chair", "--json", "--top", 99)
+    whole = json.loads(out)
+    usual = SceneEncoder.detect
+
+    def with_a_ghost(self: SceneEncoder, scene: Scene) -> Boxes:
+        boxes = usual(self, scene)
+        twice = boxes.select(torch.tensor([0, *range(len(boxes))]))
+        far = torch.where(torch.arange(len(twice))[:, None] == 0, 50.0, twice.centres)
+        return replace(twice, centres=far)
+
+    monkeypatch.setattr(SceneEncoder, "detect", with_a_ghost)
+    assert code == 0
+    haunted = json.loads(find("a chair", "--json", "--top", 99)[1])
+    before, after = (
+        {hit["object"]: hit["centre"] for hit in held["queries"][0]["found"]}
+        for held in (whole, haunted)
+    )
+    assert len(before) > 3
+    assert after == {number + 1: centre for number, centre in before.items()}
 
 
 def test_without_other_names_there_is_no_margin(find, tmp_path):

@@ -3,6 +3,7 @@
 See furniture_catalogues for the files that it reads.
 """
 
+import itertools
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -62,21 +63,30 @@ class FurnitureLibrary:
             entries = [entry for files in catalogues(path) for entry in read_catalogue(files)]
         entries = _with_own_keys(entries)
         splits = _splits([e for e in entries if not e.why])
-        pieces = [replace(e.piece, split=splits[e.digest]) for e in entries if not e.why]
+        pieces = [
+            replace(e.piece, split=splits[e.digest], digest=e.digest) for e in entries if not e.why
+        ]
         if not pieces:
             first = next((f"; {e.piece.key}: {e.why}" for e in entries), "")
             raise InputError(f"{path}: none of its {len(entries)} models can be used{first}")
         skipped = {e.piece.key: e.why for e in entries if e.why}
         return cls(pieces, skipped, {e.piece.key: e.model for e in entries})
 
-    def all_for_train(self) -> "FurnitureLibrary":
-        """This library without a split: all of its pieces are for train."""
-        pieces = [replace(piece, split="train") for piece in self.pieces]
-        return FurnitureLibrary(pieces, self.skipped, self._models)
+    def all_for_train(self, beside: "FurnitureLibrary | None" = None) -> "FurnitureLibrary":
+        """This library without a split: all of its pieces are for train, less those whose model is
+        one of val or test in the library that it stands beside."""
+        held_out = {p.digest: p.key for p in beside.pieces if p.split != "train"} if beside else {}
+        pieces = [replace(p, split="train") for p in self.pieces if p.digest not in held_out]
+        skipped = {
+            p.key: f"the model of {held_out[p.digest]}, which is held out"
+            for p in self.pieces
+            if p.digest in held_out
+        }
+        return FurnitureLibrary(pieces, self.skipped | skipped, self._models)
 
     def with_train(self, other: "FurnitureLibrary") -> "FurnitureLibrary":
-        """This library and another, all of whose pieces are for train; val and test stay as they
-        are.
+        """This library and another, whose pieces are for train as `all_for_train` says; val and
+        test stay as they are.
 
         Raises:
             InputError: both have a piece of the same key.
@@ -85,9 +95,10 @@ class FurnitureLibrary:
         if twice:
             raise InputError(f"two libraries have {twice[0]}; expected folders of different names")
         number = 1 + max((piece.library for piece in self.pieces), default=0)
-        more = [replace(piece, library=number) for piece in other.all_for_train().pieces]
+        joined = other.all_for_train(beside=self)
+        more = [replace(piece, library=number) for piece in joined.pieces]
         return FurnitureLibrary(
-            (*self.pieces, *more), self.skipped | other.skipped, self._models | other._models
+            (*self.pieces, *more), self.skipped | joined.skipped, self._models | other._models
         )
 
     def load(self, piece: Piece) -> PieceMesh:
@@ -133,12 +144,12 @@ class FurnitureLibrary:
 
 def _with_own_keys(entries: Iterable[Entry]) -> list[Entry]:
     """The entries with keys that differ: the second of a name gets "-2" and so on."""
-    taken: dict[str, int] = defaultdict(int)
+    taken: set[str] = set()
     unique = []
     for entry in entries:
-        taken[entry.piece.key] += 1
-        count = taken[entry.piece.key]
-        key = entry.piece.key if count == 1 else f"{entry.piece.key}-{count}"
+        numbered = (f"{entry.piece.key}-{count}" for count in itertools.count(2))
+        key = next(k for k in itertools.chain([entry.piece.key], numbered) if k not in taken)
+        taken.add(key)
         unique.append(replace(entry, piece=replace(entry.piece, key=key)))
     return unique
 

@@ -55,6 +55,7 @@ class Piece:
     licence: str
     source: str
     library: int = 0  # of libraries that were joined, which one it is from
+    digest: str = ""  # SHA-256 of the model's file
 
 
 @dataclass(frozen=True)
@@ -258,6 +259,8 @@ def _table_entry(
     name, label = text["name"], text["class"]
     if label not in CLASSES:
         raise InputError(f"{table}: line {line}: no class {quote(label)}; one is 'sofa'")
+    if not PurePosixPath(text["file"]).name:
+        raise InputError(f"{table}: line {line}: no file; expected the name of a mesh")
     key = f"{table.parent.name}/{PurePosixPath(text['file']).with_suffix('')}"
     licence = text["licence"] or "licence not stated"
     piece = _plain_piece(key, name, text["creator"], licence, table.parent.name)
@@ -276,6 +279,8 @@ def _table_entry(
             low, high = bounds(read_mesh(model)[0])
             width, depth, height = (high - low).tolist()
             size = (width, depth, height)
+            if min(size) <= 0:
+                raise InputError(f"it is flat: {width:.3g} x {depth:.3g} x {height:.3g} m")
         return _hashed(replace(piece, size=size), model, read)
     except InputError as error:
         return Entry(piece, model, why=f"cannot be read: {error}")

@@ -1,6 +1,7 @@
 """The meshes of a furniture library as triplets: whole surfaces and scans from a few sides, names,
 and rendered views."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class FurnitureObjects(TripletSource):
     camera measures of it from two or three neighbouring sides.
 
     Texts are the class as scans name it, the finer name, and these with the colour. Images are
-    eight views that the simulated camera takes, kept in `images` as <piece>_<view>.jpg.
+    eight views that the simulated camera takes, kept in `images` as <piece>_<mesh>_<view>.jpg.
 
     Args:
         library: the meshes.
@@ -84,7 +85,7 @@ class FurnitureObjects(TripletSource):
                 points, colors = _fuse(seen)
                 if len(points) >= 100:
                     self._clouds.append(_Cloud(number, points, colors))
-            self._images.append(tuple(_save(frames, images, piece)) if images else ())
+            self._images.append(tuple(_save(frames, images, piece, mesh)) if images else ())
         self.classes = tuple(sorted({_label(piece) for piece in self.pieces}))
 
     def __len__(self) -> int:
@@ -162,9 +163,14 @@ def _unproject(
     return world.astype(np.float32), frame.color[rows, columns]
 
 
-def _save(frames: list[ScannedFrame], folder: Path, piece: Piece) -> Iterator[Path]:
+def _save(
+    frames: list[ScannedFrame], folder: Path, piece: Piece, mesh: PieceMesh
+) -> Iterator[Path]:
+    digest = hashlib.sha256()
+    for array in (mesh.vertices, mesh.faces, mesh.colors):
+        digest.update(array.tobytes())
     for number, frame in enumerate(frames):
-        path = folder / f"{piece.key.replace('/', '_')}_{number}.jpg"
+        path = folder / f"{piece.key.replace('/', '_')}_{digest.hexdigest()[:12]}_{number}.jpg"
         if not path.is_file():
             with replacing(path) as temporary:
                 Image.fromarray(_cropped(frame)).save(temporary, quality=92)

@@ -40,7 +40,7 @@ from o2s.io.labelled import align
 from o2s.ops.meshes import vertex_normals
 from o2s.scene import Scene
 
-VERSION = 1  # of what a seed makes
+VERSION = 2  # of what a seed makes
 QUESTIONS = 30  # a room, at most
 SETTINGS, ATTRIBUTION = "rooms.json", "ATTRIBUTION.txt"
 
@@ -225,7 +225,9 @@ def _library(furniture: Path, sketched: tuple[Path, ...]) -> FurnitureLibrary:
 
 
 def _digest(library: FurnitureLibrary) -> str:
-    pieces = sorted(f"{p.key} {p.label} {p.split} {p.size}" for p in library.pieces)
+    pieces = (
+        f"{p.library} {p.key} {p.label} {p.split} {p.size} {p.digest}" for p in library.pieces
+    )
     return hashlib.sha256("\n".join(pieces).encode()).hexdigest()
 
 

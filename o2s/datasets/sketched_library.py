@@ -66,18 +66,19 @@ def write_furniture(
     total = count * len(SHAPES)
     with alone_in(out):
         clear_leftovers(out)
-        there = _listed(out)
+        there = {row[0]: row for row in _listed(out)}
         for label in SHAPES:
             for number in range(count):
-                name, sketch = sketch_piece(label, seed, number)
                 file = f"{label.replace(' ', '_')}_{seed}_{number:03}.glb"
-                if not (out / file).is_file():
+                if file in there:
+                    rows.append(there.pop(file))
+                else:
+                    name, sketch = sketch_piece(label, seed, number)
                     with replacing(out / file) as temporary:
                         temporary.write_bytes(glb_of(sketch))
-                rows.append((file, name, label, "o2s", LICENCE))
+                    rows.append((file, name, label, "o2s", LICENCE))
                 progress(len(rows), total)
-        drawn = {file for file, *_ in rows}
-        rows = [row for row in there if row[0] not in drawn] + rows
+        rows = [*there.values(), *rows]
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(TABLE_COLUMNS)

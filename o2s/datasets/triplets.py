@@ -43,10 +43,14 @@ def names_with_color(names: Sequence[str], color: str | None) -> tuple[str, ...]
 
 class TripletSource(ABC):
     """Objects by number. `classes` are those that occur, sorted; `metric` says that points are in
-    metres, so that the size of an object tells something."""
+    metres, so that the size of an object tells something; `name` is what scores are called by."""
 
     classes: tuple[str, ...]
     metric: bool = False
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -71,7 +71,7 @@ def score_zero_shot(
     require_same_width(objects.features.shape[1], objects.source, text)
     if resample == "scenes" and objects.scenes is None:
         raise InputError(f"{objects.source}: does not say which scenes its objects are of")
-    targets = _numbered(objects, classes)
+    targets = _numbered(objects, classes, named=objects.classes or text.classes)
     ranking = rank_classes(objects.features, targets, chosen.vectors(), source=objects.source)
     true = targets.numpy()
     confusion = np.zeros((len(classes),) * 2, np.int64)
@@ -141,20 +141,21 @@ def require_same_width(width: int, source: str, text: TextEmbeddings) -> None:
         )
 
 
-def _numbered(objects: ObjectFeatures, classes: Sequence[str]) -> Int64[Tensor, "N"]:
-    """The target of each object as a number of `classes`."""
-    known = classes if objects.classes is None else objects.classes
-    outside = (objects.targets < 0) | (objects.targets >= len(known))
+def _numbered(
+    objects: ObjectFeatures, classes: Sequence[str], *, named: Sequence[str]
+) -> Int64[Tensor, "N"]:
+    """The target of each object as a number of `classes`; they come as numbers of `named`."""
+    outside = (objects.targets < 0) | (objects.targets >= len(named))
     if outside.any():
         row = int(outside.int().argmax())
         raise InputError(
             f"{objects.source}: targets[{row}] is {int(objects.targets[row])}; expected 0 to "
-            f"{len(known) - 1}, for {len(known)} classes"
+            f"{len(named) - 1}, for {len(named)} classes"
         )
     place = {name: i for i, name in enumerate(classes)}
-    numbers = torch.tensor([place.get(name, -1) for name in known])[objects.targets]
+    numbers = torch.tensor([place.get(name, -1) for name in named])[objects.targets]
     if (numbers < 0).any():
-        name = known[int(objects.targets[int((numbers < 0).int().argmax())])]
+        name = named[int(objects.targets[int((numbers < 0).int().argmax())])]
         raise InputError(
             f"{objects.source}: has objects of the class {quote(name)}, which is none of the "
             f"{len(classes)} classes to choose from"

@@ -101,10 +101,10 @@ def fit_image_projection(recipe: RegionRecipe, path: Path, step: Step) -> dict[s
         InputError: data that cannot be read, or without images.
     """
     cache = Path(recipe.data.cache)
-    sources, names, said = open_splits(recipe.data, step)
-    words = embed_texts(said, text_tower(recipe.towers), cache, step)
+    sources, said, everything = open_splits(recipe.data, step)
+    words = embed_texts(everything, text_tower(recipe.towers), cache, step)
     pairs = {
-        split: read_pairs(found, names, words.number, cache, step)
+        split: read_pairs(found, list(said), words.number, cache, step)
         for split, found in sources.items()
     }
     torch.manual_seed(recipe.optimisation.seed)
@@ -126,7 +126,7 @@ def fit_image_projection(recipe: RegionRecipe, path: Path, step: Step) -> dict[s
     )
     with step("fitting the projection"):
         Trainer(model, arguments, train_dataset=pairs["train"]).train()
-    class_texts = words.vectors[[words.number[name] for name in names]]
+    class_texts = words.vectors[[words.number[text] for text in said.values()]]
     scores = retrieval(model.eval(), pairs["val"], class_texts)
     state = {n: t.detach().half().contiguous() for n, t in model.projection.state_dict().items()}
     with replacing(path) as temporary:

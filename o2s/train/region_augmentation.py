@@ -104,7 +104,7 @@ def change_shape(
     """
     middle = points.mean(axis=0)
     local = points - middle
-    radius = float(np.linalg.norm(local, axis=1).max())
+    radius = max(float(np.linalg.norm(local, axis=1).max()), 1e-6)
     dropped = rng.random(len(points)) <= rng.uniform(0, augment.dropout)
     dropped[0] = False
     if augment.warp:

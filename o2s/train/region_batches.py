@@ -153,8 +153,9 @@ def cut_region(
     rgb = None if colors is None else colors[chosen].astype(np.float32) / np.float32(255)
     if augment is None:
         return normalised(xyz, rgb, channels)
+    before = normalised(xyz, None, channels)
     if augment.on_normalised:
-        xyz = normalised(xyz, None, 3).numpy()
+        xyz = before[:, :3].numpy()
     xyz, dropped = change_shape(rng, xyz, augment)
     if rgb is not None:
         rgb[dropped] = rgb[0]
@@ -162,6 +163,7 @@ def cut_region(
     region = normalised(xyz, rgb, channels)
     if augment.on_normalised:
         region[:, :3] = torch.from_numpy(xyz)
+        region[:, 6:] = before[:, 6:]  # the size in metres
     return region
 
 

@@ -109,11 +109,13 @@ def open_sources(data: RegionData, split: str, step: Step) -> list[TripletSource
             )
         sources.append(scans)
     libraries: list[tuple[FurnitureLibrary, Path | None]] = []
-    if data.furniture is not None:
-        libraries.append((FurnitureLibrary.open(Path(data.furniture)), Path(data.cache) / "views"))
+    main = None if data.furniture is None else FurnitureLibrary.open(Path(data.furniture))
+    if main is not None:
+        libraries.append((main, Path(data.cache) / "views"))
     if split == "train":
         for folder in data.sketched:
-            libraries.append((FurnitureLibrary.open(Path(folder)).all_for_train(), None))
+            drawn = FurnitureLibrary.open(Path(folder))
+            libraries.append((drawn.all_for_train(beside=main), None))
     for library, views in libraries:
         with step(f"sampling {split} meshes") as update:
             sources.append(FurnitureObjects(library, split=split, images=views, progress=update))
@@ -132,18 +134,25 @@ def open_sources(data: RegionData, split: str, step: Step) -> list[TripletSource
 
 def open_splits(
     data: RegionData, step: Step
-) -> tuple[dict[str, list[TripletSource]], tuple[str, ...], list[str]]:
-    """The sources of train and val; the names of all their classes; all their texts, with these
-    names among them. Names and texts each once, sorted.
+) -> tuple[dict[str, list[TripletSource]], dict[str, str], list[str]]:
+    """The sources of train and val; what is said of each of their classes; all their texts.
+
+    Of a class its name is said. Objects without a class are classes of their own, called by an id:
+    of these the first text is said. Classes and texts each once, sorted.
 
     Raises:
         InputError: as `open_sources`.
     """
     sources = {split: open_sources(data, split, step) for split in ("train", "val")}
     every = [source for found in sources.values() for source in found]
-    classes = {name for source in every for name in source.classes}
-    texts = {text for source in every for i in range(len(source)) for text in source.texts(i)}
-    return sources, tuple(sorted(classes)), sorted(texts | classes)
+    said: dict[str, str] = {}
+    texts: set[str] = set()
+    for source in every:
+        for i in range(len(source)):
+            label, own = source.label(i), source.texts(i)
+            said.setdefault(label, label if label in own else own[0])
+            texts.update(own)
+    return sources, dict(sorted(said.items())), sorted(texts)
 
 
 class Part(TripletSource):
@@ -153,6 +162,10 @@ class Part(TripletSource):
         self.source, self.rows = source, list(rows)
         self.metric = source.metric
         self.classes = tuple(sorted({source.label(row) for row in self.rows}))
+
+    @property
+    def name(self) -> str:
+        return self.source.name
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -171,8 +184,16 @@ class Part(TripletSource):
 
 
 def held_out(source: TripletSource, split: str, share: float) -> Part:
-    """The train or val part of a source that has none of its own: every so many-th is val."""
+    """The train or val part of a source that has none of its own: every so many-th is val.
+
+    Raises:
+        InputError: there are too few objects for one of val.
+    """
     every = max(2, round(1 / share))
+    if len(source) < every:
+        raise InputError(
+            f"data.val_share is {share} of {len(source)} objects, which is none; expected more"
+        )
     rows = range(len(source))
     return Part(source, [row for row in rows if (row % every == every - 1) == (split == "val")])
 

@@ -1,10 +1,13 @@
 """One run of region pretraining, from a recipe to a folder with the encoder and its scores."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from o2s.alignment import RegionAligner
 from o2s.errors import InputError
@@ -21,7 +24,7 @@ from o2s.train.region_recipe import (
     images_of,
     open_splits,
 )
-from o2s.train.regions import RegionClassifier, RegionTrainer
+from o2s.train.regions import RegionClassifier, RegionTrainer, training_arguments
 from o2s.train.run_folder import Step, settle_recipe, train_with_progress
 
 ENCODER, CLASSES, SCORES = "region_encoder.safetensors", "classes.safetensors", "scores.json"
@@ -47,44 +50,52 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
         InputError: data or towers that cannot be read, towers of another width than the encoder's
             embedding, or a folder that holds a run of another recipe.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder):
-        clear_leftovers(folder)
-        settle_recipe(folder / "recipe.json", asdict(recipe))
+    args = training_arguments(recipe.optimisation, folder / "checkpoints")
+    first = args.process_index == 0  # of several processes this one alone writes
+    Path(str(args.output_dir)).mkdir(parents=True, exist_ok=True)
+    with alone_in(folder) if first else nullcontext():
+        if first:
+            clear_leftovers(folder)
+            settle_recipe(folder / "recipe.json", asdict(recipe))
         torch.manual_seed(recipe.optimisation.seed)
-        train, val, words = _batches(recipe, step)
+        with args.main_process_first():  # the others take what it has put into the cache
+            train, val, words, candidates = _batches(recipe, step)
         model = _model(recipe, len(train.classes))
         trainer = RegionTrainer(
             model,
             train,
             val,
             words.vectors(),
+            candidates,
             recipe.optimisation,
-            folder / "checkpoints",
+            args,
         )
         train_with_progress(trainer, step)
         scores = {"val": trainer.score(val)}
         if len(val.sources) > 1:
             for number, source in enumerate(val.sources):
-                scores[f"val, {type(source).__name__}"] = trainer.score(val.of(number))
+                scores[f"val, {source.name}"] = trainer.score(val.of(number))
         facts = {
             "classes": list(train.classes),
             "points": recipe.points,
             "recipe": {key: v for key, v in asdict(recipe).items() if key != "data"},
             "scores": scores,
         }
-        write_region_encoder(folder / ENCODER, model.point_bert, facts)
-        write_text_embeddings(words, folder / CLASSES)
-        write_json(folder / SCORES, scores)
+        if first:
+            write_region_encoder(folder / ENCODER, model.point_bert, facts)
+            write_text_embeddings(words, folder / CLASSES)
+            write_json(folder / SCORES, scores)
     return RegionReport(scores)
 
 
 def _batches(
     recipe: RegionRecipe, step: Step
-) -> tuple[RegionBatches, RegionBatches, TextEmbeddings]:
-    """Train, val, and the embedded names of the classes of both."""
+) -> tuple[RegionBatches, RegionBatches, TextEmbeddings, Int64[Tensor, "K"]]:
+    """Train, val, the embedded names of the classes of both, and the numbers of those that val's
+    objects are told apart from: all that have names, and those of val."""
     cache = Path(recipe.data.cache)
-    sources, classes, said = open_splits(recipe.data, step)
+    sources, said, everything = open_splits(recipe.data, step)
+    classes = tuple(said)
     tower = text_tower(recipe.towers)
     width = recipe.size.embedding
     if recipe.objective == "alignment" and tower.width != width:
@@ -92,12 +103,12 @@ def _batches(
             f"towers: the text tower is {tower.width} wide and point_bert.embedding {width}; "
             "expected the same"
         )
-    texts = embed_texts(said, tower, cache, step)
+    texts = embed_texts(everything, tower, cache, step)
     images = EmbeddedImages({}, torch.zeros(0, tower.width))
     shown = images_of(sources["train"]) if recipe.alignment.image_weight else []
     if recipe.objective == "alignment" and shown:
         images = embed_images(shown, image_tower(recipe.towers), cache, step)
-    names = texts.vectors[[texts.number[name] for name in classes]]
+    names = texts.vectors[[texts.number[text] for text in said.values()]]
     words = TextEmbeddings(classes, (), names[:, None], tower.name)
     train, val = (
         RegionBatches(
@@ -113,7 +124,9 @@ def _batches(
         )
         for split in ("train", "val")
     )
-    return train, val, words
+    asked = {label for source in sources["val"] for label in source.classes}
+    candidates = [i for i, name in enumerate(classes) if said[name] == name or name in asked]
+    return train, val, words, torch.tensor(candidates)
 
 
 def _model(recipe: RegionRecipe, classes: int) -> RegionAligner | RegionClassifier:

@@ -24,7 +24,7 @@ from o2s.errors import InputError
 from o2s.point_bert import PointBert
 from o2s.train.region_batches import BalancedSampler, RegionBatches
 from o2s.train.run_folder import ScoredTrainer, run_arguments
-from o2s.train.weight_average import FILE, WeightAverage
+from o2s.train.weight_average import FILE, WeightAverage, checkpoint_of
 
 BEST = "eval_macro_top1"
 
@@ -97,14 +97,16 @@ class RegionTrainer(ScoredTrainer):
         train: RegionBatches,
         val: RegionBatches,
         class_texts: Float32[Tensor, "classes E"],
+        candidates: Int64[Tensor, "K"],
         optimisation: RegionOptimisation,
-        folder: Path,
+        args: TrainingArguments,
     ) -> None:
         self.optimisation = optimisation
-        self.val, self.class_texts = val, class_texts
+        self.val, self.candidates = val, candidates
+        self.class_texts = class_texts[candidates]
         super().__init__(
             model=model,
-            args=training_arguments(optimisation, folder),
+            args=args,
             train_dataset=train,
             eval_dataset=val,
         )
@@ -137,15 +139,23 @@ class RegionTrainer(ScoredTrainer):
             return super().evaluate(*args, **kwargs)
 
     def _load_best_model(self) -> None:
-        best = Path(str(self.state.best_model_checkpoint)) / FILE
-        if self.average is None or not best.is_file():  # killed between the two
+        if self.average is None:
             super()._load_best_model()
         else:
-            self.accelerator.unwrap_model(self.model).load_state_dict(load_file(best))
+            best = load_file(Path(str(self.state.best_model_checkpoint)) / FILE)
+            self.accelerator.unwrap_model(self.model).load_state_dict(best)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.average is not None and self.args.should_save:
+            self.average.save(checkpoint_of(self.args, self.state))
+        super()._save_checkpoint(model, trial)
 
     @torch.no_grad()
     def score(self, objects: Dataset[dict[str, Tensor]]) -> dict[str, float]:
-        """Top-1 and top-5 among all classes, over all objects and averaged over their classes."""
+        """Top-1 and top-5 among the candidates, over all objects and averaged over their classes.
+
+        Of objects that are classes of their own, this is how often their own text is found.
+        """
         model = self.accelerator.unwrap_model(self.model)
         loader = DataLoader(objects, batch_size=self.args.per_device_eval_batch_size)
         logits, targets = [], []
@@ -153,10 +163,11 @@ class RegionTrainer(ScoredTrainer):
             for batch in loader:
                 points = batch["points"].to(self.args.device)
                 if isinstance(model, RegionClassifier):
-                    logits.append(model.head(model.point_bert(points)).float().cpu())
+                    every = model.head(model.point_bert(points)).float().cpu()
+                    logits.append(every[:, self.candidates])
                 else:
                     logits.append(model.point_bert.embed(points).cpu() @ self.class_texts.T)
-                targets.append(batch["classes"])
+                targets.append(torch.searchsorted(self.candidates, batch["classes"]))
         return top_k(torch.cat(logits), torch.cat(targets))
 
 

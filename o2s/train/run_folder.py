@@ -12,8 +12,8 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from o2s.errors import InputError
 from o2s.files import settled
@@ -46,7 +46,14 @@ def train_with_progress(trainer: Trainer, step: Step) -> None:
     trainer.remove_callback(PrinterCallback)
     with step("training") as update:
         trainer.add_callback(_Progress(update))
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(trainer.args.output_dir)))
+        trainer.train(resume_from_checkpoint=last_checkpoint(Path(str(trainer.args.output_dir))))
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint in a folder. What a run was killed at lacks the trainer's state,
+    which is written last."""
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]
+    return max(map(str, whole), key=lambda path: int(path.rpartition("-")[2]), default=None)
 
 
 def leave_together() -> None:

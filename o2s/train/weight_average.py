@@ -19,11 +19,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from o2s.files import replacing
+
 FILE = "average.safetensors"  # in a checkpoint's folder
 
 
 class WeightAverage(TrainerCallback):
-    """Averages all weights and buffers after each step, and keeps the average in checkpoints.
+    """Averages all weights and buffers after each step.
 
     Args:
         decay: above, between 0 and 1; about 1 / (1 - decay) steps count.
@@ -55,7 +57,7 @@ class WeightAverage(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.weights = _copy(kwargs["model"])
-        kept = _checkpoint(args, state) / FILE
+        kept = checkpoint_of(args, state) / FILE
         if kept.is_file():
             for name, tensor in load_file(kept).items():
                 self.weights[name].copy_(tensor)
@@ -63,12 +65,15 @@ class WeightAverage(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.update(kwargs["model"], state.global_step)
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.is_world_process_zero:
-            save_file(self.weights, _checkpoint(args, state) / FILE)
+    def save(self, folder: Path) -> None:
+        """Keep the average in a checkpoint's folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / FILE) as temporary:
+            save_file(self.weights, temporary)
 
 
-def _checkpoint(args: Any, state: Any) -> Path:
+def checkpoint_of(args: Any, state: Any) -> Path:
+    """The folder of the checkpoint after the last step."""
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
 

@@ -4,7 +4,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from furniture_fake import box, item, write_library, write_many, write_sh3f
+from furniture_fake import (
+    box,
+    item,
+    numbered_box,
+    write_library,
+    write_many,
+    write_sh3f,
+)
 
 from o2s.datasets.furniture import SPLITS, FurnitureLibrary
 from o2s.errors import InputError
@@ -41,6 +48,24 @@ def test_a_key_stands_for_one_piece(tmp_path: Path) -> None:
     items = [item("Chair", "/a.obj"), item("Stool", "/a.obj"), item("Bed", "/a.obj", id="")]
     library = FurnitureLibrary.open(write_sh3f(tmp_path / "x.sh3f", items, {"a.obj": box()}))
     assert [piece.key for piece in library.pieces] == ["x/a", "x/a-2", "x/3"]
+    items = [item("Chair", f"/{name}.obj") for name in ("a", "b", "a-2")]
+    items[1]["id"] = items[0]["id"]
+    files = {f"{name}.obj": numbered_box(i) for i, name in enumerate(("a", "b", "a-2"))}
+    library = FurnitureLibrary.open(write_sh3f(tmp_path / "y.sh3f", items, files))
+    assert [piece.key for piece in library.pieces] == ["y/a", "y/a-2", "y/a-2-2"]
+
+
+def test_a_model_that_is_held_out_is_in_no_other_library_for_train(tmp_path: Path) -> None:
+    main = write_many(tmp_path / "a.sh3f", {"Chair": range(20)})
+    other = write_many(tmp_path / "b.sh3f", {"Stool": range(15, 25)})
+    both = main.with_train(other)
+    held_out = {piece.digest for piece in main.pieces if piece.split != "train"}
+    joined = [piece for piece in both.pieces if piece.library]
+    assert {piece.digest for piece in joined} == {p.digest for p in other.pieces} - held_out
+    assert 5 <= len(joined) < 10
+    left_out = {piece.key for piece in other.pieces} - {piece.key for piece in joined}
+    assert left_out == both.skipped.keys()
+    assert all("which is held out" in both.skipped[key] for key in left_out)
 
 
 def test_an_unknown_class_or_split_is_named(tmp_path: Path) -> None:

@@ -87,12 +87,15 @@ def test_a_folder_of_meshes_with_a_table(tmp_path: Path) -> None:
         FurnitureLibrary.open(folder)
     assert_one_line(caught.value, folder / "furniture.csv", "line 4: height is ''")
     rows[-1] = ",none.ply,Lost,sofa,,,,"
-    write_table(folder, rows, {})
+    rows.append(",flat.glb,Print,picture,,,,")
+    flat = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 3, 0]], [[0, 1, 2]])
+    write_table(folder, rows, {"flat.glb": flat.export(file_type="glb")})
     library = FurnitureLibrary.open(folder)
     chair, bed = library.pieces
     assert (chair.key, chair.fine, chair.size) == ("mine/box", "red chair", (0.8, 0.6, 0.9))
     assert (bed.key, bed.fine, bed.size) == ("mine/box-2", "bed", (1.0, 3.0, 2.0))
-    assert list(library.skipped) == ["mine/none"]
+    assert list(library.skipped) == ["mine/none", "mine/flat"]
+    assert library.skipped["mine/flat"].endswith("it is flat: 1 x 0 x 3 m")
     assert_one_line(InputError(library.skipped["mine/none"]), folder / "none.ply")
     mesh = library.load(chair)
     front = mesh.vertices[mesh.faces[(mesh.colors == (255, 0, 0)).all(axis=1)]]
@@ -106,6 +109,7 @@ def test_a_folder_of_meshes_with_a_table(tmp_path: Path) -> None:
         (["file,name,class"], "no column 'creator', 'licence'; expected file, name"),
         ([""], "no column 'file'"),
         ([COLUMNS, "a.obj,A,sofaa,,"], "line 2: no class 'sofaa'"),
+        ([COLUMNS, ",A,sofa,,"], "line 2: no file; expected the name of a mesh"),
         ([COLUMNS + ",width,depth,height", "a.obj,A,sofa,,,1,x,1"], "line 2: depth is 'x'"),
         ([COLUMNS + ",width,depth,height", "a.obj,A,sofa,,,1,0,1"], "line 2: a length is not"),
         ([COLUMNS + ",width,depth,height", "a.obj,A,sofa,,,1,1,1"], "a.obj: cannot be read"),

@@ -1,6 +1,7 @@
 """The objects of prepared scans and the meshes of furniture as triplets."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -142,11 +143,18 @@ def test_a_mesh_comes_whole_and_in_parts(library: Path, tmp_path: Path) -> None:
 
 
 def test_views_are_taken_once(library: Path, tmp_path: Path) -> None:
-    opened = FurnitureLibrary.open(library)
-    FurnitureObjects(opened, split="test", images=tmp_path, scans=0)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    FurnitureObjects(opened, split="test", images=tmp_path, scans=0)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+    own, views = shutil.copytree(library, tmp_path / "furniture"), tmp_path / "views"
+    views.mkdir()
+
+    def take() -> dict[Path, int]:
+        FurnitureObjects(FurnitureLibrary.open(own), split="test", images=views, scans=0)
+        return {path: path.stat().st_mtime_ns for path in views.iterdir()}
+
+    before = take()
+    assert take() == before
+    table = own / "furniture.csv"
+    table.write_text(table.read_text().replace(",0.9,", ",0.8,"))
+    assert len(take()) > len(before)  # of other shapes
 
 
 def test_a_surface_is_sampled_evenly_by_area(library: Path) -> None:

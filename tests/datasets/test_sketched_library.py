@@ -155,6 +155,16 @@ def test_a_killed_command_does_the_rest(tmp_path: Path, capsys: pytest.CaptureFi
     assert kept.stat().st_mtime_ns == stamp
 
 
+def test_pieces_that_are_there_keep_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_furniture(tmp_path, count=1)
+    before = (tmp_path / "furniture.csv").read_text()
+    monkeypatch.setitem(SHAPES, "sofa", lambda sketch: "another name")
+    write_furniture(tmp_path, count=1)
+    assert (tmp_path / "furniture.csv").read_text() == before
+
+
 def test_a_second_seed_keeps_the_first_ones_pieces(tmp_path: Path) -> None:
     each = len(SHAPES)
     assert write_furniture(tmp_path, count=1, seed=0) == each

@@ -1,6 +1,7 @@
 """Triplets as batches: the same for the same numbers, and true to what they are made of."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,25 @@ def test_ulips_changes_of_scale_stay_and_ours_are_normalised_away() -> None:
         )
         region = cut_region(np.random.default_rng(0), triplet, 30, 3, augment)
         assert float(region.norm(dim=1).max()) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_region_in_training_has_the_size_that_it_has_in_use() -> None:
+    still = RegionAugmentation(
+        dropout=0.0, scale=(1.0, 1.0), shift=0.0, perturb=0.0, turn=0.0, on_normalised=True
+    )
+    rng = np.random.default_rng(0)
+    used = cut_region(rng, Source()[0], 30, 7, None)
+    for augment in (still, replace(still, on_normalised=False)):
+        region = cut_region(np.random.default_rng(0), Source()[0], 30, 7, augment)
+        assert torch.equal(region[:, 6], region[:1, 6].expand(30))
+        assert float(region[0, 6]) == pytest.approx(float(used[0, 6]), abs=0.3)
+
+
+def test_one_point_is_no_reason_for_numbers_that_are_none() -> None:
+    points = np.ones((20, 3), np.float32)
+    augment = RegionAugmentation(on_normalised=False, warp=0.2)
+    triplet = Triplet(points, None, "chair", ("chair",))
+    assert cut_region(np.random.default_rng(0), triplet, 8, 7, augment).isfinite().all()
 
 
 def test_the_same_draw_is_the_same_and_another_is_not() -> None:

@@ -3,7 +3,12 @@
 import contextlib
 import hashlib
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +26,12 @@ from o2s.datasets.furniture_objects import FurnitureObjects
 from o2s.datasets.preparation import prepare
 from o2s.datasets.scan_objects import ScanObjects
 from o2s.datasets.scannet import ScanNet
+from o2s.datasets.triplets import Triplet, TripletSource
 from o2s.errors import InputError
 from o2s.evaluate.text_embeddings import read_text_embeddings
 from o2s.region_weights import read_region_encoder
 from o2s.towers.images import in_rgb
-from o2s.train import region_run, run_folder
+from o2s.train import region_recipe, region_run, run_folder
 from o2s.train.region_recipe import RegionData, RegionRecipe, embed_files, open_sources
 from o2s.train.region_run import train_regions
 from o2s.train.regions import top_k
@@ -141,6 +147,40 @@ def test_a_killed_run_goes_on_to_the_same_result(
         torch.testing.assert_close(found[name], tensor, msg=name)
 
 
+TWO = """
+import sys
+from pathlib import Path
+import test_region_run
+from o2s.train import region_run
+from o2s.train.run_folder import leave_together
+region_run.text_tower = region_run.image_tower = lambda towers: test_region_run.FakeTower()
+made = test_region_run.recipe(Path(sys.argv[1]), Path(sys.argv[2]), "optimisation.epochs=2")
+region_run.train_regions(made, Path(sys.argv[3]), test_region_run.step)
+leave_together()
+"""
+
+
+def test_two_processes_share_a_run(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO)
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+            *("--master-port", "29621", str(tmp_path / "two.py"), str(prepared)),
+            *(str(tmp_path / "cache"), str(tmp_path / "run")),
+        ],
+        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    _, facts = read_region_encoder(tmp_path / "run" / region_run.ENCODER)
+    assert facts["scores"] == json.loads((tmp_path / "run" / region_run.SCORES).read_text())
+    state = json.loads((tmp_path / "run/checkpoints/checkpoint-2/trainer_state.json").read_text())
+    assert (state["global_step"], state["epoch"]) == (2, 2)  # 18 draws, two batches of 6 a step
+
+
 def test_what_is_kept_is_the_average_of_the_weights(prepared: Path, tmp_path: Path) -> None:
     small = ["optimisation.epochs=1", "optimisation.average=0.5"]
     train_regions(recipe(prepared, tmp_path / "cache", *small), tmp_path / "run", step)
@@ -151,6 +191,54 @@ def test_what_is_kept_is_the_average_of_the_weights(prepared: Path, tmp_path: Pa
     for name, tensor in weights_of(tmp_path / "run").items():
         assert torch.equal(tensor, kept[f"point_bert.{name}"].half().float())
     assert not torch.equal(kept["point_bert.pc_projection"], last["point_bert.pc_projection"])
+
+
+def test_a_checkpoint_that_was_half_written_is_passed_over(prepared: Path, tmp_path: Path) -> None:
+    made = recipe(prepared, tmp_path / "cache", "optimisation.average=0.5")
+    train_regions(made, tmp_path / "whole", step)
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    (tmp_path / "killed" / region_run.ENCODER).unlink()
+    newest = tmp_path / "killed/checkpoints/checkpoint-9"
+    for name in ("trainer_state.json", "optimizer.pt"):
+        (newest / name).unlink()
+    train_regions(made, tmp_path / "killed", step)
+    expected, found = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, msg=name)
+
+
+def test_objects_without_a_class_are_told_apart_by_their_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Captioned(TripletSource):
+        """Twelve things, each of its own size, that are called by a number and have a caption."""
+
+        classes = tuple(f"id{i:02}" for i in range(12))
+
+        def __len__(self) -> int:
+            return 12
+
+        def label(self, index: int) -> str:
+            return self.classes[index]
+
+        def __getitem__(self, index: int) -> Triplet:
+            rng = np.random.default_rng(index)
+            points = rng.normal(size=(64, 3)).astype(np.float32) * (1, 1 + index, 1)
+            return Triplet(points.astype(np.float32), None, self.label(index), (f"c {index}",))
+
+    monkeypatch.setattr(region_recipe, "UlipObjaverse", lambda root: Captioned())
+    made = recipe(tmp_path, tmp_path / "cache", "data.scenes=null", "data.objaverse=x")
+    made = replace(made, data=replace(made.data, val_share=0.5))
+    train_regions(made, tmp_path / "run", step)
+    words = read_text_embeddings(tmp_path / "run" / region_run.CLASSES)
+    assert words.classes == Captioned.classes
+    said = region_recipe.embed_texts(["c 3"], FakeTower(), tmp_path / "cache", step)
+    torch.testing.assert_close(words.vectors()[3:4], said.vectors)
+    *_, candidates = region_run._batches(made, step)  # pyright: ignore[reportPrivateUsage]
+    assert candidates.tolist() == [1, 3, 5, 7, 9, 11]  # those of val, told apart by their texts
+    few = replace(made, data=replace(made.data, val_share=0.02))
+    with pytest.raises(InputError, match=r"val_share is 0\.02 of 12 objects, which is none"):
+        train_regions(few, tmp_path / "few", step)
 
 
 def test_labels_alone_can_be_learned_for_comparison(prepared: Path, tmp_path: Path) -> None:
