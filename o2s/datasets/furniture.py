@@ -50,7 +50,8 @@ class FurnitureLibrary:
         """The library in a `.deb`, a `.sh3f`, a folder of these, or one with `furniture.csv`.
 
         The table's columns are file, name, class, creator and licence and, if known, width, depth
-        and height in metres; without them the mesh is in metres. Its meshes have y up and the front
+        and height in metres (without them the mesh is in metres) and elevation, how far above the
+        floor a piece hangs. Its meshes have y up and the front
         towards +z, as in glTF. A `.deb` is unpacked into memory, 120 MB, each time; opening the
         folder that `dpkg-deb -x` makes of it is faster.
 

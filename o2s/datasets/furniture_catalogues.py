@@ -124,7 +124,7 @@ def read_table(table: Path) -> list[Entry]:
         if missing:
             raise InputError(
                 f"{table}: no column {', '.join(map(quote, missing))}; "
-                f"expected {', '.join(TABLE_COLUMNS)} and perhaps {', '.join(_SIDES)}"
+                f"expected {', '.join(TABLE_COLUMNS)} and perhaps {', '.join(_SIDES)}, elevation"
             )
         return [_table_entry(table, files, read, line, row) for line, row in numbered]
 
@@ -264,7 +264,8 @@ def _table_entry(
     key = f"{table.parent.name}/{PurePosixPath(text['file']).with_suffix('')}"
     licence = text["licence"] or "licence not stated"
     piece = _plain_piece(key, name, text["creator"], licence, table.parent.name)
-    piece = replace(piece, fine=name.lower() or label, label=label)
+    elevation = _number(text.get("elevation") or "0", f"{table}: line {line}: elevation")
+    piece = replace(piece, fine=name.lower() or label, label=label, elevation=elevation)
     model = Model(files, text["file"], np.eye(3))
     given = [text.get(side, "") for side in _SIDES]
     size = (0.0, 0.0, 0.0)

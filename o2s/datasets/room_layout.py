@@ -101,6 +101,7 @@ class _Builder:
             piece
             for piece in self.library.of_class(label, self.split)
             if step.height[0] <= piece.size[2] <= step.height[1]
+            and not (step.how in _STANDING and piece.elevation > _HIGH)
         ]
         if not pieces:
             return False
@@ -361,6 +362,8 @@ def _top(mesh: PieceMesh, x: float, y: float) -> float | None:
 
 _TRIES, _ROOMS_TRIED = 8, 4
 _ON_THE_WALL = ("on", "on wall", "at window")  # and so in nobody's way
+_STANDING = ("corner", "middle", "beside", "before", "around", "on", "under")
+_HIGH = 1.0  # metres above the floor, from which a piece stands nowhere: it hangs from the ceiling
 _HANGS = 0.3  # metres above the floor, in the catalogue, from which a piece hangs on the wall
 # Metres of floor before a piece that stay free, so that it can be used.
 _CLEARANCES = {

@@ -58,6 +58,7 @@ class Sketch:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.parts: list[Part] = []
+        self.elevation = 0.0  # at which the piece hangs on a wall or from a ceiling
 
     def draw(self, low: Length, high: Length) -> float:
         """A length, or anything else between two numbers."""

@@ -58,6 +58,7 @@ def oven(s: Sketch) -> str:
 
 
 def range_hood(s: Sketch) -> str:
+    s.elevation = 1.5
     width, depth, metal = s.draw(0.55, 0.95), s.draw(0.4, 0.55), s.color(METALS, WHITES, DARKS)
     low = s.draw(0.04, 0.1)
     s.box((width, depth, low), (0, 0, 0), metal)
@@ -222,6 +223,7 @@ def fan(s: Sketch) -> str:
 
 
 def _ceiling_fan(s: Sketch) -> str:
+    s.elevation = 2.0
     reach, drop, blades = s.draw(0.4, 0.7), s.draw(0.15, 0.4), s.rng.randint(3, 5)
     metal, wood = s.color(METALS, WHITES, DARKS), s.color(WOODS, WHITES, DARKS)
     s.turned([(0.03, 0), (0.12, 0.03), (0.12, 0.1), (0.03, 0.14)], (0, 0, 0.1), metal)

@@ -177,6 +177,7 @@ def sink(s: Sketch) -> str:
     kind = s.rng.choice(("washbasin", "pedestal sink", "kitchen sink", "sink", "sink unit"))
     kitchen = kind in ("kitchen sink", "sink unit")
     white = s.color(METALS, WHITES) if kitchen else s.color(WHITES)
+    s.elevation = 0.0 if kind in ("pedestal sink", "sink unit") else 0.65
     width, depth = s.draw(0.4, 0.65), s.draw(0.36, 0.55)
     deep, low = s.draw(0.12, 0.2), 0.0
     if kind == "pedestal sink":

@@ -27,6 +27,7 @@ def lamp(s: Sketch) -> str:
     kind = s.rng.choice(("table lamp", "table lamp", "floor lamp", "desk lamp", "pendant", "wall"))
     shade, stem = s.color(WHITES, CLOTHS), s.color(METALS, WOODS, DARKS)
     wide, tall = s.draw(0.1, 0.24), s.draw(0.12, 0.3)
+    s.elevation = {"pendant": 1.7, "wall": 1.4}.get(kind, 0.0)
     if kind == "pendant":
         drop, arms = s.draw(0.2, 0.8), s.rng.choice((1, 1, 3, 5))
         s.turned([(0.06, 0), (0.05, 0.03)], (0, 0, tall + drop), stem)

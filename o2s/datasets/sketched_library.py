@@ -36,6 +36,7 @@ SHAPES: dict[str, Callable[[Sketch], str]] = {
     **BELONGINGS,
 }
 LICENCE = "Creative Commons Zero"
+_COLUMNS = (*TABLE_COLUMNS, "elevation")
 
 
 def write_furniture(
@@ -76,12 +77,13 @@ def write_furniture(
                     name, sketch = sketch_piece(label, seed, number)
                     with replacing(out / file) as temporary:
                         temporary.write_bytes(glb_of(sketch))
-                    rows.append((file, name, label, "o2s", LICENCE))
+                    hangs = str(sketch.elevation or "")
+                    rows.append((file, name, label, "o2s", LICENCE, hangs))
                 progress(len(rows), total)
         rows = [*there.values(), *rows]
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(TABLE_COLUMNS)
+        writer.writerow(_COLUMNS)
         writer.writerows(rows)
         write_text(out / TABLE, table.getvalue())
     return len(rows)
@@ -93,12 +95,12 @@ def _listed(folder: Path) -> list[tuple[str, ...]]:
         return []
     with (folder / TABLE).open(newline="", encoding="utf-8") as table:
         reader = csv.DictReader(table)
-        if list(reader.fieldnames or ()) != list(TABLE_COLUMNS):
+        if list(reader.fieldnames or ()) != list(_COLUMNS):
             raise InputError(
-                f"{folder / TABLE}: columns {reader.fieldnames}; expected "
-                f"{','.join(TABLE_COLUMNS)}, or another folder"
+                f"{folder / TABLE}: columns {reader.fieldnames}; expected {','.join(_COLUMNS)}, or "
+                "another folder"
             )
-        rows = [tuple(row[column] for column in TABLE_COLUMNS) for row in reader]
+        rows = [tuple(row[column] for column in _COLUMNS) for row in reader]
     return [row for row in rows if (folder / row[0]).is_file()]
 
 

@@ -17,7 +17,7 @@ from furniture_fake import (
     write_sh3f,
     write_table,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from o2s.datasets.furniture import FurnitureLibrary
@@ -46,6 +46,7 @@ def test_properties_are_read_as_java_does() -> None:
     }
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(min_size=1), st.text()))
 def test_what_java_would_write_is_read_back(values: dict[str, str]) -> None:
     def escape(text: str) -> str:

@@ -75,6 +75,8 @@ def test_a_class_has_several_forms_each_of_its_own_shape() -> None:
     assert min(size[1] for size in pianos["grand piano"]) > 1.2
     assert min(size[2] for size in pianos["upright piano"]) > 1.0
     assert min(size[2] for size in forms("sink")["sink unit"]) > 0.8
+    hung = {name for name, s in (sketch_piece("lamp", 0, i) for i in range(60)) if s.elevation > 1}
+    assert hung == {"ceiling lamp", "chandelier", "wall lamp"}
     assert {"plant", "potted plant", "cactus", "fern", "palm", "flower"} <= forms("plant").keys()
     assert {"box", "crate", "trunk", "pile of boxes"} <= forms("box").keys()
 
@@ -131,6 +133,7 @@ def test_a_written_library_holds_what_was_drawn(tmp_path: Path) -> None:
         assert piece.name == name
         assert piece.licence == "Creative Commons Zero"
         assert piece.size == pytest.approx(np.ptp(corners(drawn), axis=0), abs=1e-5)
+        assert piece.elevation == drawn.elevation
         mesh = library.load(piece)
         assert len(mesh.faces) == sum(len(part.faces) for part in drawn.parts)
         assert {tuple(c) for c in mesh.colors.tolist()} == {part.color for part in drawn.parts}
@@ -175,7 +178,7 @@ def test_a_second_seed_keeps_the_first_ones_pieces(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "furniture.csv").read_text().splitlines()))
     assert len({row["file"] for row in rows}) == len(rows) == 3 * each
     (tmp_path / "furniture.csv").write_text("file,label\n")
-    with pytest.raises(InputError, match="expected file,name,class,creator,licence"):
+    with pytest.raises(InputError, match="expected file,name,class,creator,licence,elevation"):
         write_furniture(tmp_path, count=1)
 
 
