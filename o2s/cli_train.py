@@ -37,7 +37,8 @@ def regions(
 
     Writes region_encoder.safetensors, classes.safetensors (embedded names, for `o2s eval
     zero-shot --text`), scores.json and, in checkpoints/, what is needed to go on: a run that was
-    interrupted goes on where it was when the command is run again.
+    interrupted goes on where it was when the command is run again. With several processors,
+    `torchrun --nproc-per-node 2 -m o2s train regions ...` shares the work.
     """
     from o2s import config as configs
     from o2s.train.region_recipe import RegionRecipe

@@ -38,7 +38,8 @@ class RegionReport:
 
 
 def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionReport:
-    """Train a region encoder; a run that was interrupted goes on after its last epoch.
+    """Train a region encoder; a run that was interrupted goes on after its last epoch, and several
+    processes (`torchrun`) share the work.
 
     Args:
         recipe: what to train on what, and how.
