@@ -48,8 +48,8 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
         step: draws lines of progress.
 
     Raises:
-        InputError: data or towers that cannot be read, towers of another width than the encoder's
-            embedding, or a folder that holds a run of another recipe.
+        InputError: data or towers that cannot be read, too few objects for one batch, towers of
+            another width than the encoder's embedding, or a folder of another recipe's run.
     """
     args = training_arguments(recipe.optimisation, folder / "checkpoints")
     first = args.process_index == 0  # of several processes this one alone writes
@@ -61,6 +61,12 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
         torch.manual_seed(recipe.optimisation.seed)
         with args.main_process_first():  # the others take what it has put into the cache
             train, val, words, candidates = _batches(recipe, step)
+        batch = recipe.optimisation.batch_size
+        if recipe.optimisation.draws is None and len(train) < batch:
+            raise InputError(
+                f"data: {len(train)} objects of train; expected at least optimisation.batch_size, "
+                f"which is {batch}, or more optimisation.draws"
+            )
         model = _model(recipe, len(train.classes))
         trainer = RegionTrainer(
             model,

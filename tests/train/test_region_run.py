@@ -255,6 +255,15 @@ def test_a_folder_of_another_recipe_is_refused(prepared: Path, tmp_path: Path) -
         train_regions(other, tmp_path / "run", step)
 
 
+def test_too_few_objects_for_a_batch_are_said(prepared: Path, tmp_path: Path) -> None:
+    made = recipe(prepared, tmp_path / "cache", "optimisation.draws=null")
+    made = replace(made, optimisation=replace(made.optimisation, batch_size=5000))
+    with pytest.raises(
+        InputError, match=r"objects of train; expected at least optimisation\.batch"
+    ):
+        train_regions(made, tmp_path / "run", step)
+
+
 def test_towers_of_another_width_are_refused(prepared: Path, tmp_path: Path) -> None:
     wide = SIZE.replace(f"embedding: {WIDTH}", "embedding: 16")
     made = recipe(prepared, tmp_path / "cache", f"point_bert={wide}")
