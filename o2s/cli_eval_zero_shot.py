@@ -152,6 +152,7 @@ def zero_shot(
     from o2s.evaluate.object_features import (
         FURNITURE,
         AnnotatedScans,
+        class_names,
         read_features,
         write_features,
     )
@@ -203,7 +204,7 @@ def zero_shot(
             scans = AnnotatedScans.find(scenes, classes or named_by, split)
             candidates = scans.classes
         else:
-            candidates = None if classes is None else _read_names(classes)
+            candidates = None if classes is None else class_names(classes)
         if features is not None:
             objects = read_features(features)
         if shapes is not None:
@@ -369,14 +370,6 @@ def _embed_text(
     with step(progress, "embedding class names") as update:
         found = find_device(device)
         return embed_classes(classes, prompts, model, device=found, progress=update)
-
-
-def _read_names(classes: str) -> tuple[str, ...]:
-    from o2s.datasets.furniture_classes import SCAN_CLASSES
-    from o2s.evaluate.object_features import FURNITURE
-    from o2s.evaluate.text_embeddings import read_classes
-
-    return SCAN_CLASSES if classes == FURNITURE else read_classes(Path(classes))
 
 
 def _require_one(given: Mapping[str, object]) -> None:

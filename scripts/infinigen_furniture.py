@@ -15,8 +15,8 @@ stands alone and runs in an environment that has no o2s:
 
 What a factory does not make within a minute is left out. Pieces that are there already are left
 alone; several runs with `--part 0/2` and `--part 1/2` share the work. Colours are chosen by the
-names of materials: the materials themselves are programs that only a renderer runs. Left out are
-factories that open doors on their own: their ovens are a metre and more deep.
+names of materials: the materials themselves are programs that only a renderer runs. Appliances
+come about a metre wide and deep: they are brought to the sizes that are sold.
 """
 
 import argparse
@@ -63,6 +63,10 @@ FACTORIES = {  # class: (name, module below infinigen.assets.objects, factory), 
     ),
     "bathtub": (("bathtub", "bathroom", "BathtubFactory"),),
     "toilet": (("toilet", "bathroom", "ToiletFactory"),),
+    "refrigerator": (("beverage refrigerator", "appliances", "BeverageFridgeFactory"),),
+    "dishwasher": (("dishwasher", "appliances", "DishwasherFactory"),),
+    "microwave": (("microwave", "appliances", "MicrowaveFactory"),),
+    "stove": (("stove", "appliances", "OvenFactory"),),
     "monitor": (("monitor", "appliances", "MonitorFactory"),),
     "television": (("television", "appliances", "TVFactory"),),
     "bookshelf": (
@@ -99,6 +103,12 @@ FACTORIES = {  # class: (name, module below infinigen.assets.objects, factory), 
     "mirror": (("mirror", "wall_decorations", "MirrorFactory"),),
     "picture": (("picture", "wall_decorations", "WallArtFactory"),),
     "towel": (("towel", "clothes", "TowelFactory"),),
+}
+SIZES = {  # of appliances in metres, at least and at most: depth, width and height
+    "BeverageFridgeFactory": ((0.5, 0.7), (0.5, 0.75), (0.8, 1.9)),
+    "DishwasherFactory": ((0.52, 0.66), (0.45, 0.62), (0.8, 0.9)),
+    "MicrowaveFactory": ((0.32, 0.48), (0.42, 0.6), (0.24, 0.36)),
+    "OvenFactory": ((0.55, 0.7), (0.5, 0.92), (0.88, 1.2)),
 }
 WHITES = ((245, 245, 242), (230, 226, 218), (215, 218, 220))
 COLORS = (  # words in a material's name, and what it may look like
@@ -171,6 +181,11 @@ def make(file: Path, module: str, factory: str, seed: int) -> None:
     finally:
         signal.alarm(0)
     rng = random.Random(f"{factory} {seed}")
+    if factory in SIZES:
+        corners = np.concatenate([vertices for vertices, _ in parts.values()])
+        wanted = np.array([rng.uniform(low, high) for low, high in SIZES[factory]])
+        scale = wanted / (corners.max(0) - corners.min(0))
+        parts = {name: (vertices * scale, faces) for name, (vertices, faces) in parts.items()}
     scene = trimesh.Scene()
     for material, (vertices, faces) in parts.items():
         palette = next((c for words, c in COLORS if _has(material, words)), OTHERS)

@@ -1,4 +1,4 @@
-"""Made-up appliances: of kitchens and laundries, screens, and what stands on desks.
+"""Made-up appliances: of kitchens and laundries, water heaters and fans.
 
 Each function draws one piece of a class and says what it is called.
 """
@@ -10,10 +10,9 @@ from o2s.datasets.sketch import (
     BRIGHTS,
     DARKS,
     METALS,
-    PAPER,
-    SCREEN,
     WHITES,
     WOODS,
+    Color,
     Sketch,
 )
 
@@ -93,6 +92,14 @@ def refrigerator(s: Sketch) -> str:
                 knob = x + (hinge if sides == 1 else 1 - 2 * i) * width / sides * 0.4
                 y, low = -depth / 2 - 0.08, z + tall * s.draw(0.2, 0.5)
                 s.bar((knob, y, low), (knob, y, low + tall * s.draw(0.2, 0.4)), 0.012, metal)
+    if sides == 2 and s.chance(0.4):  # water and ice
+        dispenser = (width * 0.2, 0.02, height * 0.17)
+        s.box(dispenser, (-width / 4, -depth / 2 - 0.05, height * 0.55), s.color(DARKS))
+    if not small and s.chance(0.3):  # what cools it, behind
+        s.box((width * 0.9, 0.06, height * 0.8), (0, depth / 2 + 0.02, 0.1), s.color(DARKS))
+    if small and s.chance(0.3):
+        glass = (width * 0.8, 0.02, height * 0.8)
+        s.box(glass, (0, -depth / 2 - 0.05, height * 0.1), BLACK_GLASS)
     return s.rng.choice(("refrigerator", "fridge"))
 
 
@@ -104,61 +111,114 @@ def dishwasher(s: Sketch) -> str:
     s.box(
         (width * 0.97, 0.03, height * 0.1), (0, -depth / 2, height * 0.87), s.color(DARKS, METALS)
     )
-    s.box((width * 0.6, 0.04, 0.02), (0, -depth / 2 - 0.03, height * 0.8), s.color(METALS))
+    if s.chance(0.6):
+        s.box((width * 0.6, 0.04, 0.02), (0, -depth / 2 - 0.03, height * 0.8), s.color(METALS))
+    else:  # a slit to pull at
+        s.box((width * 0.4, 0.03, 0.03), (0, -depth / 2 - 0.01, height * 0.83), s.color(DARKS))
+    if s.chance(0.4):
+        s.box((width, depth, 0.03), (0, 0, height), s.color(WHITES, WOODS, METALS))
     return "dishwasher"
 
 
 def washing_machine(s: Sketch) -> str:
-    width, depth, height = s.draw(0.56, 0.7), s.draw(0.5, 0.7), s.draw(0.82, 0.98)
-    white = s.color(WHITES, WHITES, METALS)
-    s.box((width, depth, height), (0, 0, 0), white)
-    radius, middle = s.draw(0.15, 0.21), height * s.draw(0.42, 0.52)
-    s.disc(radius, 0.03, (0, -depth / 2, middle), s.color(METALS, WHITES))
-    s.disc(radius * 0.78, 0.045, (0, -depth / 2, middle), BLACK_GLASS)
-    s.box((width * 0.96, 0.02, height * 0.12), (0, -depth / 2, height * 0.86), s.color(WHITES))
-    s.disc(0.035, 0.04, (s.draw(-0.1, 0.2), -depth / 2, height * 0.92), s.color(METALS, DARKS))
+    width, depth, height = s.draw(0.4, 0.7), s.draw(0.5, 0.7), s.draw(0.8, 0.98)
+    white, panel = s.color(WHITES, WHITES, METALS, DARKS), s.color(WHITES, METALS, DARKS)
+    foot = s.rng.choice((0.0, 0.03))
+    s.box((width, depth, height - foot), (0, 0, foot), white)
+    if width < 0.5 or s.chance(0.25):  # loaded from above
+        lid = (width * 0.9, depth * s.draw(0.55, 0.75), 0.02)
+        s.box(lid, (0, -depth * 0.1, height), s.color([white], WHITES, [BLACK_GLASS]))
+        back = (width, depth * s.draw(0.1, 0.25), s.draw(0.05, 0.2))
+        s.box(back, (0, (depth - back[1]) / 2, height), panel)
+        for i in range(s.rng.randint(1, 4)):
+            knob = (-width * 0.35 + i * width * 0.22, (depth / 2 - back[1]), height + back[2] / 2)
+            s.disc(s.draw(0.015, 0.04), 0.03, knob, s.color(METALS, DARKS, WHITES))
+        return s.rng.choice(("washing machine", "top-loading washing machine"))
+    radius, middle = s.draw(0.14, 0.23), height * s.draw(0.4, 0.55)
+    aside, front = s.draw(-0.04, 0.04), -depth / 2
+    s.disc(radius, s.draw(0.02, 0.06), (aside, front, middle), s.color(METALS, WHITES, DARKS))
+    glass = s.color([BLACK_GLASS], METALS)
+    s.disc(radius * s.draw(0.65, 0.85), s.draw(0.03, 0.08), (aside, front, middle), glass)
+    s.box((width * 0.98, 0.02, height * s.draw(0.09, 0.16)), (0, front, height * 0.85), panel)
+    s.disc(0.035, 0.04, (s.draw(-0.1, 0.2), front, height * 0.92), s.color(METALS, DARKS))
+    s.box((width * 0.25, 0.03, height * 0.07), (-width * 0.33, front, height * 0.88), panel)
     return s.rng.choice(("washing machine", "tumble dryer"))
 
 
 def microwave(s: Sketch) -> str:
-    width, depth, height = s.draw(0.42, 0.56), s.draw(0.3, 0.42), s.draw(0.24, 0.33)
-    s.box((width, depth, height), (0, 0, 0), s.color(WHITES, METALS, DARKS))
-    s.box(
-        (width * 0.66, 0.015, height * 0.75), (-width * 0.13, -depth / 2, height * 0.1), BLACK_GLASS
-    )
-    s.box(
-        (width * 0.2, 0.015, height * 0.8), (width * 0.36, -depth / 2, height * 0.1), s.color(DARKS)
-    )
-    s.box((0.015, 0.03, height * 0.7), (width * 0.22, -depth / 2 - 0.02, height * 0.12), METALS[0])
+    width, depth, height = s.draw(0.4, 0.6), s.draw(0.28, 0.45), s.draw(0.22, 0.36)
+    case, front = s.color(WHITES, METALS, DARKS), -depth / 2
+    s.box((width, depth, height), (0, 0, 0), case)
+    share = s.draw(0.62, 0.78)  # of the front that the door has
+    x, wide = -width * (1 - share) / 2, width * share
+    s.box((wide * 0.98, 0.02, height * 0.94), (x, front, height * 0.03), s.color([case], DARKS))
+    pane = (wide * s.draw(0.7, 0.9), 0.03, height * s.draw(0.5, 0.78))
+    s.box(pane, (x, front, (height - pane[2]) / 2), BLACK_GLASS)
+    panel, aside = width * (1 - share), width * share / 2
+    if s.chance(0.7):
+        s.box((panel * 0.9, 0.02, height * 0.9), (aside, front, height * 0.05), s.color(DARKS))
+    if s.chance(0.4):
+        for z in (0.3, 0.6):
+            s.disc(0.025, 0.035, (aside, front, height * z), s.color(METALS, WHITES))
+    else:
+        s.box((panel * 0.7, 0.03, height * 0.12), (aside, front, height * 0.75), BLACK_GLASS)
+        for i in range(6):
+            place = (aside + (i % 2 - 0.5) * panel * 0.35, front, height * (0.15 + 0.16 * (i // 2)))
+            s.box((panel * 0.25, 0.028, height * 0.08), place, s.color(METALS, WHITES))
+    if s.chance(0.6):
+        s.box((0.015, 0.05, height * 0.7), (aside - panel / 2, front, height * 0.15), METALS[0])
     return "microwave"
 
 
 def coffee_maker(s: Sketch) -> str:
-    width, depth, height = s.draw(0.15, 0.32), s.draw(0.2, 0.36), s.draw(0.26, 0.42)
-    body, dark = s.color(DARKS, METALS, BRIGHTS), s.color(DARKS)
-    s.box((width, depth * 0.45, height), (0, depth * 0.27, 0), body)
-    s.box((width, depth, height * s.draw(0.08, 0.16)), (0, 0, 0), s.color([body], METALS))
-    s.box((width, depth, height * 0.28), (0, 0, height * 0.72), body)
-    if s.chance(0.55):
+    kind = s.rng.choice(("coffee maker", "coffee maker", "espresso machine", "coffee machine"))
+    body, dark = s.color(DARKS, METALS, BRIGHTS, WHITES), s.color(DARKS)
+    if kind == "coffee machine" and s.chance(0.4):
+        return _capsule_machine(s)
+    wide = 0.2 if kind == "coffee maker" else 0.5
+    width, depth, height = s.draw(0.15, wide), s.draw(0.2, 0.4), s.draw(0.26, 0.45)
+    back, front = depth * s.draw(0.35, 0.6), -depth / 2
+    s.box((width, back, height), (0, (depth - back) / 2, 0), body)
+    s.box((width, depth, height * s.draw(0.08, 0.2)), (0, 0, 0), s.color([body], METALS))
+    top = height * s.draw(0.2, 0.42)
+    s.box((width, depth * s.draw(0.85, 1.0), top), (0, 0, height - top), body)
+    if kind == "coffee maker":
         jug = [(0.3, 0), (0.42, height * 0.2), (0.3, height * 0.45), (0.33, height * 0.5)]
         s.turned(jug, (0, -depth * 0.15, height * 0.1), dark, stretch=(width, width))
         for z in (height * 0.2, height * 0.45):
             s.bar((0, -depth * 0.3, z), (0, -depth * 0.3 - 0.06, z), 0.012, dark)
         y = -depth * 0.3 - 0.06
         s.bar((0, y, height * 0.2), (0, y, height * 0.45), 0.012, dark)
-        return "coffee maker"
+        return kind
+    if kind == "coffee machine":  # automatic: a display, a spout, beans above
+        s.box((width * 0.5, 0.02, top * 0.5), (0, front, height - top * 0.7), BLACK_GLASS)
+        s.box((0.06, 0.07, height * 0.12), (0, front + 0.06, height - top * 1.35), s.color(DARKS))
+        s.box((width * 0.6, depth * 0.5, 0.03), (0, depth * 0.15, height), s.color([body], DARKS))
     for x in s.rng.choice(((0.0,), (-width * 0.22, width * 0.22))):
-        s.turned([(0.03, 0), (0.035, 0.04)], (x, -depth * 0.2, height * 0.64), s.color(METALS))
-        if s.chance(0.6):
-            s.bar((x, -depth * 0.25, height * 0.66), (x, -depth * 0.75, height * 0.64), 0.014, dark)
+        low = height - top
+        s.turned([(0.03, -0.04), (0.035, 0.0)], (x, -depth * 0.2, low), s.color(METALS))
+        if kind == "espresso machine" and s.chance(0.8):
+            s.bar((x, -depth * 0.25, low - 0.03), (x, -depth * 0.75, low - 0.04), 0.014, dark)
     if s.chance(0.6):
         s.turned([(0.03, 0), (0.04, 0.06)], (0, -depth * 0.2, height * 0.14), s.color(WHITES))
     for x in (-width * 0.3, 0.0, width * 0.3):
-        s.disc(0.015, 0.02, (x, -depth / 2, height * 0.86), s.color(METALS, DARKS))
+        s.disc(0.015, 0.02, (x, front, height - top * 0.3), s.color(METALS, DARKS))
     if s.chance(0.4):
         for x in (-width * 0.25, width * 0.25):
             s.turned([(0.03, 0), (0.04, 0.06)], (x, depth * 0.2, height), s.color(WHITES))
-    return "espresso machine"
+    return kind
+
+
+def _capsule_machine(s: Sketch) -> str:
+    """A rounded body with a head that leans over the cup."""
+    width, tall, color = s.draw(0.12, 0.22), s.draw(0.24, 0.34), s.color(DARKS, BRIGHTS, METALS)
+    s.cushion((width, 0.16, tall), (0, 0.08, 0), color, edge=0.4)
+    s.cushion((width * 0.9, 0.26, tall * 0.35), (0, -0.04, tall * 0.62), color, edge=0.4)
+    s.cushion((width * 0.95, 0.3, 0.05), (0, -0.06, 0), s.color(DARKS, METALS), edge=0.3)
+    s.turned([(0.06, 0), (0.06, tall * 0.7)], (s.draw(-0.1, 0.1), 0.16, 0), (190, 205, 212))
+    if s.chance(0.6):
+        s.turned([(0.025, 0), (0.035, 0.06)], (0, -0.12, 0.05), s.color(WHITES))
+    return "coffee machine"
 
 
 def water_heater(s: Sketch) -> str:
@@ -189,37 +249,56 @@ def water_cooler(s: Sketch) -> str:
 
 
 def fan(s: Sketch) -> str:
-    color, kind = (
-        s.color(WHITES, DARKS, METALS),
-        s.rng.choice(("stand", "stand", "ceiling", "tower")),
-    )
+    kind = s.rng.choice(("standing", "table", "ceiling", "tower", "box"))
     if kind == "ceiling":
         return _ceiling_fan(s)
+    color, middle, radius = s.color(WHITES, DARKS, METALS), 0.0, s.draw(0.13, 0.26)
     if kind == "tower":
-        radius, tall = s.draw(0.09, 0.13), s.draw(0.7, 1.1)
+        radius, tall = s.draw(0.09, 0.13), s.draw(0.8, 1.1)
         s.turned([(radius * 1.5, 0), (radius * 1.4, 0.04)], (0, 0, 0), color)
         s.turned([(radius, 0.04), (radius, tall)], (0, 0, 0), color)
-        for i in range(12):
-            s.box(
-                (radius * 1.2, 0.02, 0.012), (0, -radius, tall * (0.2 + 0.06 * i)), s.color(DARKS)
-            )
+        for z in (tall * (0.2 + 0.06 * i) for i in range(12)):
+            s.box((radius * 1.2, 0.02, 0.012), (0, -radius, z), s.color(DARKS))
         return "tower fan"
-    radius = s.draw(0.14, 0.25)
-    stand = s.draw(0.15, 0.3) if s.chance(0.5) else s.draw(0.7, 1.1)
-    s.turned([(radius * 0.8, 0), (radius * 0.7, 0.03), (0.03, 0.05)], (0, 0, 0), color)
-    s.bar((0, 0, 0.03), (0, 0, stand + radius), 0.018, color)
-    middle = stand + radius
+    if kind == "box":
+        side, deep, middle = 2.2 * radius, s.draw(0.1, 0.16), 1.1 * radius
+        for x in (-side / 2, side / 2):
+            s.box((0.04, deep, side), (x, -0.05, 0), color)
+        for z in (0.0, side - 0.04):
+            s.box((side, deep, 0.04), (0, -0.05, z), color)
+    else:
+        stand = s.draw(0.1, 0.3) if kind == "table" else s.draw(0.6, 1.1)
+        middle = stand + radius
+        if s.chance(0.7):
+            s.turned([(radius * 0.8, 0), (radius * 0.7, 0.03), (0.03, 0.05)], (0, 0, 0), color)
+        else:  # on crossed feet
+            for x, y in ((0.9, 0.6), (0.9, -0.6)):
+                foot = (radius * x, radius * y, 0.015)
+                s.bar((-foot[0], -foot[1], 0.015), foot, 0.015, color)
+        s.bar((0, 0, 0.03), (0, 0, middle), 0.018, color)
+        s.disc(0.05, 0.16, (0, 0.08, middle), color)
+    _wheel(s, radius, middle, color)
+    return f"{kind} fan"
+
+
+def _wheel(s: Sketch, radius: float, middle: float, color: Color) -> None:
+    """The blades of a fan, broad and turned in themselves, between two grilles."""
+    blades, blade = s.rng.randint(3, 5), s.color(DARKS, WHITES, METALS, BRIGHTS)
     for i in range(24):
         angle = 2 * math.pi * i / 24
         out = (radius * math.cos(angle), radius * math.sin(angle))
-        for y in (-0.09, -0.02):
+        for y in (-0.11, 0.0):
             s.bar((0, y, middle), (out[0], -0.055, middle + out[1]), 0.003, color)
-    s.disc(0.05, 0.12, (0, 0.04, middle), color)
-    for i in range(3):
-        angle = 2 * math.pi * i / 3
-        end = (radius * 0.8 * math.cos(angle), -0.05, middle + radius * 0.8 * math.sin(angle))
-        s.bar((0, -0.05, middle), end, 0.035, s.color(DARKS, WHITES))
-    return "table fan" if stand < 0.5 else "standing fan"
+        after = angle + 2 * math.pi / 24
+        end = (radius * math.cos(after), -0.055, middle + radius * math.sin(after))
+        s.bar((out[0], -0.055, middle + out[1]), end, 0.006, color)
+    s.disc(radius * 0.2, 0.03, (0, -0.09, middle), color)
+    for i in range(blades):
+        for k in range(5):
+            angle = 2 * math.pi * i / blades + 0.16 * k
+            end = (radius * 0.85 * math.cos(angle), -0.08 + 0.015 * k)
+            tip = (end[0], end[1], middle + radius * 0.85 * math.sin(angle))
+            s.bar((0, -0.05, middle), tip, 0.02, blade)
 
 
 def _ceiling_fan(s: Sketch) -> str:
@@ -242,118 +321,6 @@ def _ceiling_fan(s: Sketch) -> str:
     return "ceiling fan"
 
 
-def television(s: Sketch) -> str:
-    case = s.color(DARKS, DARKS, METALS)
-    if s.chance(0.3):
-        width = s.draw(0.38, 0.85)
-        height, depth = width * s.draw(0.74, 0.9), width * s.draw(0.6, 0.85)
-        s.box((width, depth * 0.45, height), (0, -depth * 0.27, 0), case)
-        for share in (0.8, 0.6, 0.45):  # a tube narrows towards its back
-            size = (width * share, depth * 0.25, height * share)
-            s.box(size, (0, depth * (0.9 - share), height * (1 - share) / 2), case)
-        screen = (width * s.draw(0.7, 0.88), 0.03, height * s.draw(0.68, 0.85))
-        s.cushion(screen, (0, -depth / 2, (height - screen[2]) / 2 + 0.01), SCREEN, edge=0.3)
-        return s.rng.choice(("television", "tube television"))
-    width = s.draw(0.55, 1.6)
-    height, low = width * s.draw(0.54, 0.64), s.draw(0.0, 0.1)
-    thick = s.draw(0.03, 0.14)
-    s.box((width, thick, height), (0, thick / 2, low), case)
-    s.box((width * 0.96, 0.012, height * 0.92), (0, -0.005, low + height * 0.04), SCREEN)
-    if s.chance(0.4):
-        s.box((width * 0.55, thick + 0.06, height * 0.5), (0, thick, low + height * 0.2), case)
-    kind = s.rng.choice(("wall", "foot", "two feet"))
-    if kind == "foot":
-        s.box((width * s.draw(0.25, 0.6), s.draw(0.18, 0.3), 0.02), (0, 0.02, 0), case)
-        s.box((width * s.draw(0.06, 0.2), 0.04, low), (0, 0.04, 0), case)
-    elif kind == "two feet":
-        for x in (-width * 0.35, width * 0.35):
-            s.bar((x, -0.1, 0), (x, 0.03, low), 0.012, case)
-            s.bar((x, 0.16, 0), (x, 0.03, low), 0.012, case)
-    return s.rng.choice(("television", "tv"))
-
-
-def monitor(s: Sketch) -> str:
-    width = s.draw(0.38, 0.68)
-    height, case = width * s.draw(0.56, 0.78), s.color(DARKS, METALS, WHITES)
-    low = s.draw(0.08, 0.15)
-    s.box((width, s.draw(0.02, 0.06), height), (0, 0.02, low), case)
-    s.box((width * 0.94, 0.01, height * 0.9), (0, -0.01, low + height * 0.06), SCREEN)
-    s.box((0.06, 0.03, low + 0.05), (0, 0.05, 0), case)
-    if s.chance(0.5):
-        s.turned([(0.11, 0), (0.11, 0.015)], (0, 0.05, 0), case)
-    else:
-        s.box((0.25, 0.18, 0.015), (0, 0.04, 0), case)
-    return s.rng.choice(("monitor", "computer monitor"))
-
-
-def laptop(s: Sketch) -> str:
-    width, depth = s.draw(0.28, 0.4), s.draw(0.2, 0.27)
-    case, open_ = s.color(METALS, DARKS, WHITES), s.draw(0.02, 0.12)
-    s.box((width, depth, 0.02), (0, 0, 0), case)
-    s.box((width * 0.88, depth * 0.5, 0.005), (0, depth * 0.12, 0.02), s.color(DARKS))
-    steps = 8
-    for i in range(steps):  # the lid leans back
-        z, y = 0.02 + i * depth / steps, depth / 2 + i * open_ / steps
-        s.box((width, 0.012, depth / steps), (0, y, z), case)
-        s.box((width * 0.93, 0.006, depth / steps), (0, y - 0.009, z), SCREEN)
-    return "laptop"
-
-
-def keyboard(s: Sketch) -> str:
-    width, depth, case = s.draw(0.35, 0.48), s.draw(0.12, 0.18), s.color(DARKS, WHITES, METALS)
-    s.box((width, depth, 0.018), (0, 0, 0), case)
-    key = s.color(DARKS, WHITES)
-    for row in range(5):
-        for column in range(14):
-            x, y = (column - 6.5) * width / 14.8, (row - 2) * depth / 5.6
-            s.box((width / 17, depth / 7, 0.008), (x, y, 0.018), key)
-    return "keyboard"
-
-
-def printer(s: Sketch) -> str:
-    width, depth, height = s.draw(0.36, 0.52), s.draw(0.3, 0.45), s.draw(0.15, 0.35)
-    case = s.color(WHITES, DARKS, METALS)
-    s.box((width, depth, height), (0, 0, 0), case)
-    s.box((width * 0.95, depth * 0.8, 0.03), (0, 0, height), s.color(WHITES, DARKS))
-    s.box((width * 0.7, 0.16, 0.015), (0, -depth / 2 - 0.06, height * 0.25), s.color(DARKS))
-    s.box((width * 0.72, 0.01, height * 0.25), (0, -depth / 2, height * 0.3), SCREEN)
-    s.box((width * 0.5, 0.02, 0.16), (0, depth * 0.35, height + 0.02), PAPER)
-    s.box((0.1, 0.06, 0.01), (width * 0.3, -depth * 0.42, height + 0.03), s.color(DARKS))
-    return "printer"
-
-
-def telephone(s: Sketch) -> str:
-    case = s.color(DARKS, WHITES, BRIGHTS)
-    if s.chance(0.4):
-        s.cushion((0.1, 0.12, 0.06), (0, 0, 0), case, edge=0.3)
-        s.cushion((0.05, 0.04, 0.17), (0, 0.02, 0.02), case, edge=0.3)
-        return "cordless telephone"
-    width, depth = s.draw(0.16, 0.22), s.draw(0.18, 0.24)
-    for i in range(4):
-        share = i / 4
-        size = (width, depth / 4, 0.03 + 0.05 * share)
-        s.box(size, (0, -depth / 2 + (i + 0.5) * depth / 4, 0), case)
-    x = -width * 0.35
-    s.bar((x, -depth * 0.4, 0.08), (x, depth * 0.4, 0.11), 0.02, s.color(DARKS, [case]))
-    for row in range(4):
-        for column in range(3):
-            place = (0.01 + column * 0.025, -depth * 0.25 + row * 0.03, 0.06)
-            s.box((0.015, 0.015, 0.012), place, s.color(WHITES))
-    return "telephone"
-
-
-def speaker(s: Sketch) -> str:
-    width, depth, height = s.draw(0.14, 0.3), s.draw(0.16, 0.3), s.draw(0.22, 0.55)
-    if s.chance(0.3):
-        height = s.draw(0.8, 1.15)
-    s.box((width, depth, height), (0, 0, 0), s.color(DARKS, WOODS))
-    cone = s.color(DARKS, METALS)
-    s.disc(width * 0.38, 0.02, (0, -depth / 2, height * 0.3), cone)
-    s.disc(width * 0.2, 0.035, (0, -depth / 2, height * 0.3), s.color(DARKS))
-    s.disc(width * 0.22, 0.02, (0, -depth / 2, height * 0.72), cone)
-    return "speaker"
-
-
 APPLIANCES = {
     "stove": stove,
     "oven": oven,
@@ -366,11 +333,4 @@ APPLIANCES = {
     "water heater": water_heater,
     "water cooler": water_cooler,
     "fan": fan,
-    "television": television,
-    "monitor": monitor,
-    "laptop": laptop,
-    "keyboard": keyboard,
-    "printer": printer,
-    "telephone": telephone,
-    "speaker": speaker,
 }

@@ -175,6 +175,8 @@ def urinal(s: Sketch) -> str:
 
 def sink(s: Sketch) -> str:
     kind = s.rng.choice(("washbasin", "pedestal sink", "kitchen sink", "sink", "sink unit"))
+    if kind == "sink" and s.chance(0.5):
+        return _vessel_sink(s)
     kitchen = kind in ("kitchen sink", "sink unit")
     white = s.color(METALS, WHITES) if kitchen else s.color(WHITES)
     s.elevation = 0.0 if kind in ("pedestal sink", "sink unit") else 0.65
@@ -205,6 +207,20 @@ def sink(s: Sketch) -> str:
     s.bar((0, depth / 2 - 0.06, top), (0, depth / 2 - 0.06, top + reach), 0.014, tap)
     s.bar((0, depth / 2 - 0.06, top + reach), (0, 0.02, top + reach - 0.03), 0.012, tap)
     return kind
+
+
+def _vessel_sink(s: Sketch) -> str:
+    """A bowl that stands on a board, with nothing or a towel rail below it."""
+    width, depth, deep = s.draw(0.38, 0.55), s.draw(0.3, 0.42), s.draw(0.1, 0.16)
+    s.elevation, low = s.draw(0.6, 0.72), s.draw(0.03, 0.2)
+    wide = width * s.draw(1.1, 2.4)
+    x = s.draw(-0.5, 0.5) * (wide - width)
+    s.box((wide, depth * 1.2, low), (0, 0, 0), s.color(WOODS, WHITES, DARKS))
+    _bowl(s, (width, depth, deep), (x, 0, low), s.color(WHITES, WHITES, METALS), round_=True)
+    tap, top = s.color(METALS, DARKS), low + deep + s.draw(0.05, 0.18)
+    s.bar((x, depth * 0.52, low), (x, depth * 0.52, top), 0.014, tap)
+    s.bar((x, depth * 0.52, top), (x, depth * 0.15, top - 0.02), 0.012, tap)
+    return s.rng.choice(("washbasin", "sink"))
 
 
 def _bowl(s: Sketch, size: Place, at: Place, color: Color, *, round_: bool) -> None:

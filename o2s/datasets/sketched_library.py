@@ -18,6 +18,7 @@ from o2s.datasets.furniture_catalogues import TABLE, TABLE_COLUMNS
 from o2s.datasets.sketch import Sketch
 from o2s.datasets.sketched_appliances import APPLIANCES
 from o2s.datasets.sketched_belongings import BELONGINGS
+from o2s.datasets.sketched_electronics import ELECTRONICS
 from o2s.datasets.sketched_fixtures import FIXTURES
 from o2s.datasets.sketched_household import HOUSEHOLD
 from o2s.datasets.sketched_seats import SEATS
@@ -31,6 +32,7 @@ SHAPES: dict[str, Callable[[Sketch], str]] = {
     **STORAGE,
     **FIXTURES,
     **APPLIANCES,
+    **ELECTRONICS,
     **HOUSEHOLD,
     **VESSELS,
     **BELONGINGS,

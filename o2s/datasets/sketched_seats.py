@@ -57,6 +57,8 @@ def stool(s: Sketch) -> str:
     bar = s.chance(0.5)
     height, radius = (s.draw(0.6, 0.82) if bar else s.draw(0.38, 0.5)), s.draw(0.15, 0.2)
     frame, cover = s.color(WOODS, METALS, DARKS), s.color(CLOTHS, WOODS, DARKS)
+    if not bar and s.chance(0.3):
+        return _footstool(s, radius * s.draw(1.0, 1.6), height, frame, cover)
     if s.chance(0.35):
         s.turned([(radius * 1.1, 0), (radius * 1.05, 0.02), (0.03, 0.04)], (0, 0, 0), frame)
         s.bar((0, 0, 0.02), (0, 0, height), 0.025, frame)
@@ -73,6 +75,34 @@ def stool(s: Sketch) -> str:
         for x in (-radius / 2, radius / 2):
             s.bar((x, radius * 0.9, height), (x, radius, height + 0.2), 0.012, frame)
     return "bar stool" if bar else "stool"
+
+
+def _footstool(s: Sketch, radius: float, height: float, frame: Color, cover: Color) -> str:
+    """A pouf, round or square, a step to climb on, or a seat on three legs."""
+    kind = s.rng.choice(("ottoman", "footstool", "step stool", "three-legged stool"))
+    side = 2 * radius
+    if kind == "step stool":
+        for i, share in enumerate((0.5, 1.0)):
+            deep = radius * (i - 0.5)
+            s.box((side, radius, 0.03), (0, deep, height * share), frame)
+            for x in (-radius * 0.95, radius * 0.95):
+                s.box((0.03, radius, height * share), (x, deep, 0), frame)
+    elif kind == "three-legged stool":
+        for i in range(3):
+            x, y = math.cos(2.1 * i), math.sin(2.1 * i)
+            top, foot = (0.6 * radius * x, 0.6 * radius * y), (radius * x, radius * y)
+            s.bar((*foot, 0), (*top, height), 0.018, frame)
+        s.turned([(radius, 0), (radius, 0.04)], (0, 0, height - 0.02), cover)
+    else:
+        foot = s.rng.choice((0.0, 0.1))
+        if foot:
+            s.legs((side * 0.9, side * 0.9), foot, 0.04, frame)
+        if s.chance(0.5):
+            s.cushion((side, side, height - foot), (0, 0, foot), cover, edge=0.3)
+        else:
+            profile = [(radius * 0.95, 0), (radius, 0.05), (radius, height - foot - 0.05)]
+            s.turned([*profile, (radius * 0.9, height - foot)], (0, 0, foot), cover)
+    return kind
 
 
 def bench(s: Sketch) -> str:

@@ -95,6 +95,8 @@ def nightstand(s: Sketch) -> str:
 
 
 def wardrobe(s: Sketch) -> str:
+    if s.chance(0.15):
+        return _open_wardrobe(s)
     doors = s.rng.randint(1, 4)
     width, depth, height = doors * s.draw(0.42, 0.75), s.draw(0.42, 0.68), s.draw(1.7, 2.4)
     width = min(max(width, 0.6), 2.4)
@@ -119,6 +121,33 @@ def wardrobe(s: Sketch) -> str:
     if low:
         _drawers(s, width, low - foot, (0, -depth / 2, foot), front, 1, columns=doors)
     return s.rng.choice(("wardrobe", "closet"))
+
+
+def _open_wardrobe(s: Sketch) -> str:
+    """Sides and a back, a rail with clothes, shelves beside them."""
+    width, depth, height = s.draw(0.8, 2.0), s.draw(0.42, 0.62), s.draw(1.6, 2.2)
+    wood, share = s.color(WOODS, WHITES, PAINTS), s.rng.choice((1.0, 0.6))
+    walls = {-width / 2 + 0.015, width / 2 - 0.015, width * (share - 0.5) - 0.015}
+    for x in walls:
+        s.box((0.03, depth, height), (x, 0, 0), wood)
+    for z in (0.06, height - 0.03):
+        s.box((width, depth, 0.03), (0, 0, z), wood)
+    if s.chance(0.7):
+        s.box((width, 0.015, height), (0, depth / 2, 0), wood)
+    rail, hung = height * 0.88, width * share
+    s.bar((-width / 2, 0, rail), (-width / 2 + hung, 0, rail), 0.015, s.color(METALS))
+    x = -width / 2 + 0.06
+    while x < -width / 2 + hung - 0.08:
+        wide = s.draw(0.02, 0.07)
+        if s.chance(0.85):
+            long_ = s.draw(0.5, 1.15)
+            s.box((wide, depth * s.draw(0.6, 0.9), long_), (x, 0, rail - long_), s.color(CLOTHS))
+        x += wide * 1.15
+    if share < 1:
+        for i in range(1, 6):
+            beside = (width * (1 - share), depth, 0.025)
+            s.box(beside, (width * share / 2, 0, i * height / 6), wood)
+    return s.rng.choice(("open wardrobe", "closet"))
 
 
 def bookshelf(s: Sketch) -> str:
@@ -166,6 +195,8 @@ def tv_stand(s: Sketch) -> str:
 
 def counter(s: Sketch) -> str:
     kind = s.rng.choice(("counter", "kitchen counter", "kitchen island", "bar counter"))
+    if kind == "counter" and s.chance(0.5):
+        return _reception(s)
     width, depth, height = s.draw(1.0, 2.6), s.draw(0.55, 1.0), s.draw(0.84, 1.0)
     base, top = s.color(PAINTS), s.color(WOODS, METALS, WHITES, DARKS)
     if kind == "bar counter":
@@ -194,6 +225,27 @@ def counter(s: Sketch) -> str:
     if s.chance(0.25):
         s.box((width, 0.02, s.draw(0.08, 0.5)), (0, depth / 2 - 0.01, height), s.color(WHITES))
     return kind
+
+
+def _reception(s: Sketch) -> str:
+    """A counter to stand at: a high front, straight or about a corner, a desk behind it."""
+    width, depth, height = s.draw(1.2, 2.8), s.draw(0.5, 0.85), s.draw(0.95, 1.2)
+    front, top = s.color(PAINTS), s.color(WOODS, METALS, WHITES, DARKS)
+    arms = [(width, 0.06, (0.0, -depth / 2))]
+    for side in s.rng.choice(((), (-1,), (1,), (-1, 1))):
+        arms.append((0.06, depth, (side * width / 2, 0.0)))
+    for wide, deep, (x, y) in arms:
+        s.box((wide, deep, height), (x, y, 0), front)
+        ledge = (wide + 0.24, deep + 0.24, 0.04) if s.chance(0.7) else (wide, deep, 0.04)
+        s.box(ledge, (x, y, height), top)
+    s.box((width * 0.97, depth, 0.035), (0, 0, s.draw(0.7, 0.78)), top)
+    if s.chance(0.5):
+        panels = s.rng.randint(2, 5)
+        for i in range(panels):
+            x = (i - (panels - 1) / 2) * width / panels
+            panel = (width / panels * 0.85, 0.03, height * 0.75)
+            s.box(panel, (x, -depth / 2 - 0.03, height * 0.12), s.color([front], PAINTS))
+    return "counter"
 
 
 def _doors(

@@ -197,50 +197,119 @@ def trash_can(s: Sketch) -> str:
 
 
 def box(s: Sketch) -> str:
-    width, depth, height = s.draw(0.15, 0.8), s.draw(0.15, 0.55), s.draw(0.1, 0.55)
-    kind = s.rng.choice(
-        ("cardboard box", "cardboard box", "box", "crate", "trunk", "pile of boxes")
-    )
-    cardboard = ((185, 145, 100), (170, 130, 90))
-    color = s.color(cardboard if kind == "cardboard box" else WOODS + BRIGHTS + WHITES)
-    if kind == "pile of boxes":
-        z = 0.0
-        for _ in range(s.rng.randint(2, 4)):
-            size = (width * s.draw(0.6, 1.0), depth * s.draw(0.6, 1.0), height * s.draw(0.4, 0.9))
-            place = (s.draw(-0.1, 0.1) * width, s.draw(-0.1, 0.1) * depth, z)
-            s.box(size, place, s.color(cardboard, WHITES))
-            s.box((size[0] * 1.002, 0.05, size[2] * 1.003), place, s.color(WOODS))
-            z += size[2]
-        return kind
-    if kind == "crate":
-        for i in range(3):
-            z, tall = i * height / 3, height / 3 * 0.75
-            for y in (-depth / 2, depth / 2):
-                s.box((width, 0.02, tall), (0, y, z), color)
-            for x in (-width / 2, width / 2):
-                s.box((0.02, depth, tall), (x, 0, z), color)
-        s.box((width, depth, 0.02), (0, 0, 0), color)
-        return kind
-    if kind == "cardboard box" and s.chance(0.5):
-        for y in (-depth / 2, depth / 2):
-            s.box((width, 0.01, height), (0, y, 0), color)
-            s.box((width, depth * 0.4, 0.01), (0, y * 1.4, height - 0.02), color)
-        for x in (-width / 2, width / 2):
-            s.box((0.01, depth, height), (x, 0, 0), color)
-        s.box((width, depth, 0.01), (0, 0, 0), color)
-        return "open cardboard box"
-    s.box((width, depth, height), (0, 0, 0), color)
-    if kind == "trunk":
-        s.cushion((width, depth, height * 0.5), (0, 0, height * 0.75), color, edge=0.5)
-        for x in (-width / 3, width / 3):
-            s.box((0.04, depth * 1.02, height), (x, 0, 0), s.color(METALS, WOODS))
-    elif s.chance(0.5):
-        s.box(
-            (width * 1.03, depth * 1.03, height * 0.2),
-            (0, 0, height * 0.85),
-            s.color([color], WHITES),
-        )
+    size = s.draw(0.15, 0.8), s.draw(0.15, 0.55), s.draw(0.1, 0.55)
+    kind = s.rng.choice((*_BOXES, "cardboard box", "box"))
+    width, depth, height = size
+    color = s.color(_CARDBOARD if "cardboard" in kind else WOODS + BRIGHTS + WHITES)
+    if kind in _BOXES:
+        return _BOXES[kind](s, size, color) or kind
+    s.box(size, (0, 0, 0), color)
+    if kind == "cardboard box":  # tape, and a label
+        s.box((width * 1.003, 0.05, height * 1.003), (0, 0, 0), s.color(WOODS, WHITES))
+        label = (width * 0.3, 0.004, height * 0.3)
+        s.box(label, (s.draw(-0.3, 0.3) * width, -depth / 2, height * 0.4), s.color(WHITES))
+    elif s.chance(0.6):
+        lid = height * s.draw(0.1, 0.3)
+        s.box((width * 1.03, depth * 1.03, lid), (0, 0, height - lid), s.color([color], WHITES))
     return kind
+
+
+def _pile(s: Sketch, size: Place, color: Color) -> None:
+    z = 0.0
+    for _ in range(s.rng.randint(2, 4)):
+        width, depth, tall = (side * s.draw(0.55, 1.0) for side in size)
+        place = (s.draw(-0.1, 0.1) * width, s.draw(-0.1, 0.1) * depth, z)
+        s.box((width, depth, tall), place, s.color(_CARDBOARD, WHITES, [color]))
+        s.box((width * 1.002, 0.05, tall * 1.003), place, s.color(WOODS))
+        z += tall
+
+
+def _crate(s: Sketch, size: Place, color: Color) -> None:
+    width, depth, height = size
+    slats, gap = s.rng.randint(2, 5), s.draw(0.6, 1.0)
+    for i in range(slats):
+        z, tall = i * height / slats, height / slats * gap
+        for y in (-depth / 2, depth / 2):
+            s.box((width, 0.02, tall), (0, y, z), color)
+        for x in (-width / 2, width / 2):
+            s.box((0.02, depth, tall), (x, 0, z), color)
+    s.box((width, depth, 0.02), (0, 0, 0), color)
+
+
+def _open_box(s: Sketch, size: Place, color: Color) -> str:
+    """Four sides, their flaps as far open as the draw will have it."""
+    width, depth, height = size
+    out, down = s.draw(0.0, 0.4), s.draw(-0.1, 0.25)
+    for side in (-1, 1):
+        x, y = side * width / 2, side * depth / 2
+        s.box((width, 0.01, height), (0, y, 0), color)
+        s.box((0.01, depth, height), (x, 0, 0), color)
+        for k in range(4):
+            share = (k + 0.5) / 4
+            lift = height - down * share * depth - 0.01
+            s.box((width, depth * out / 4 + 0.01, 0.01), (0, y + y * 2 * out * share, lift), color)
+            lift = height - down * share * width - 0.01
+            s.box((width * out / 4 + 0.01, depth, 0.01), (x + x * 2 * out * share, 0, lift), color)
+    s.box((width, depth, 0.01), (0, 0, 0), color)
+    if s.chance(0.4):  # something is in it
+        s.box((width * 0.8, depth * 0.8, height * s.draw(0.3, 0.9)), (0, 0, 0.01), s.color(BRIGHTS))
+    return "open box" if color[2] > color[0] else "open cardboard box"
+
+
+def _trunk(s: Sketch, size: Place, color: Color) -> None:
+    width, depth, height = size[0] + 0.2, size[1], size[2]
+    s.box((width, depth, height), (0, 0, 0), color)
+    if s.chance(0.6):
+        s.cushion((width, depth, height * 0.5), (0, 0, height * 0.75), color, edge=0.5)
+    else:
+        s.box((width * 1.02, depth * 1.03, height * 0.25), (0, 0, height), color)
+    metal = s.color(METALS, WOODS)
+    for x in (-width / 3, width / 3):
+        s.box((0.04, depth * 1.05, height * 1.02), (x, 0, 0), metal)
+    s.box((0.06, 0.03, 0.08), (0, -depth / 2 - 0.01, height * 0.8), metal)
+
+
+def _storage_box(s: Sketch, size: Place, color: Color) -> None:
+    """Plastic, wider above, with a lid that clips on."""
+    width, depth, height = size
+    body = [(0.6, 0.0), (0.707, height)]
+    s.turned(body, (0, 0, 0), color, stretch=(width, depth), sides=4)
+    lid = s.color([color], WHITES, BRIGHTS)
+    s.box((width * 1.04, depth * 1.05, 0.03), (0, 0, height), lid)
+    s.box((width * 0.8, depth * 0.8, 0.015), (0, 0, height + 0.03), lid)
+    for x in (-width * 0.52, width * 0.52):
+        s.box((0.02, depth * 0.25, height * 0.3), (x, 0, height * 0.72), lid)
+
+
+def _gift(s: Sketch, size: Place, color: Color) -> None:
+    width, depth, height = size
+    ribbon = s.color(BRIGHTS, WHITES)
+    s.box((width, depth, height * 0.8), (0, 0, 0), color)
+    s.box((width * 1.04, depth * 1.04, height * 0.2), (0, 0, height * 0.8), color)
+    s.box((width * 0.12, depth * 1.05, height * 1.01), (0, 0, 0), ribbon)
+    s.box((width * 1.05, depth * 0.12, height * 1.01), (0, 0, 0), ribbon)
+    for x in (-0.08, 0.08):
+        s.cushion((width * 0.2, depth * 0.1, height * 0.15), (x * width, 0, height), ribbon)
+
+
+def _round_box(s: Sketch, size: Place, color: Color) -> None:
+    radius, height = size[0] / 2, size[2]
+    s.turned([(radius, 0), (radius, height)], (0, 0, 0), color)
+    lid = [(radius * 1.04, 0), (radius * 1.04, height * 0.25)]
+    s.turned(lid, (0, 0, height * 0.78), s.color([color], WHITES))
+
+
+_CARDBOARD = ((185, 145, 100), (170, 130, 90), (200, 165, 120))
+_BOXES = {
+    "pile of boxes": _pile,
+    "crate": _crate,
+    "open cardboard box": _open_box,
+    "open box": _open_box,
+    "trunk": _trunk,
+    "storage box": _storage_box,
+    "gift box": _gift,
+    "hat box": _round_box,
+}
 
 
 VESSELS = {

@@ -74,10 +74,10 @@ class AnnotatedScans:
         index = read_index(folder)
         names = index["class_names"].get(class_list)
         file = Path(class_list)
-        if not names and class_list == FURNITURE:
-            names = SCAN_CLASSES
-        if not names and (file.is_file() or file.suffix == ".safetensors"):
-            names = read_classes(file)
+        if not names and (
+            class_list == FURNITURE or file.is_file() or file.suffix == ".safetensors"
+        ):
+            names = class_names(class_list)
         if not names:
             there = ", ".join([*index["class_names"], FURNITURE])
             raise InputError(
@@ -110,6 +110,15 @@ class AnnotatedScans:
             raise InputError(f"{path}: objects without {self.class_list}; run `o2s prepare` again")
         place = {name: i for i, name in enumerate(self.classes)}
         return np.array([place.get(name, -1) for name in scan.objects.names], np.int64)
+
+
+def class_names(classes: str) -> tuple[str, ...]:
+    """The classes that `FURNITURE` stands for, or those of a file.
+
+    Raises:
+        InputError: it cannot be read, or a name is empty or stands there twice.
+    """
+    return SCAN_CLASSES if classes == FURNITURE else read_classes(Path(classes))
 
 
 def read_features(path: Path) -> ObjectFeatures:

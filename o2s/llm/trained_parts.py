@@ -3,6 +3,8 @@
 The language model, the detector and the region encoder stay as they are, and are not in the file.
 """
 
+import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +19,15 @@ from o2s.own_weights import read_facts, write_own_weights
 
 # The weights that come with o2s.
 PRETRAINED = Path(str(files("o2s") / "pretrained" / "o2s_tiny.safetensors"))
+
+
+# What the parts were tuned with, and what to do if a model has another.
+_READ = {
+    "detector": ("encoder.detector.", "encoder.detector_weights"),
+    "region encoder": ("encoder.point_bert.", "encoder.point_bert_weights"),
+}
+
+logger = logging.getLogger(__name__)
 
 
 def write_trained_parts(
@@ -38,12 +49,29 @@ def write_trained_parts(
         for name, p in model.named_parameters()
         if p.requires_grad
     }
-    write_own_weights(path, own, {**facts, "scene_lm": True})
+    read = digests(model.state_dict() if state is None else state)
+    write_own_weights(path, own, {**facts, "scene_lm": True, "read": read})
+
+
+def digests(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """A short digest of the weights of each part of a SceneLM that tuning leaves as it is."""
+    found = {}
+    for part, (prefix, _) in _READ.items():
+        digest = hashlib.sha256()
+        for name in sorted(name for name in state if name.startswith(prefix)):
+            digest.update(name.encode())
+            value = state[name].detach().cpu()
+            digest.update((value.half() if value.is_floating_point() else value).numpy().tobytes())
+        found[part] = digest.hexdigest()[:16]
+    return found
 
 
 @torch.no_grad()
 def load_trained_parts(model: nn.Module, source: str, new: str | None = None) -> dict[str, Any]:
     """Fill in the parameters of a model that learn, and say what is known of them.
+
+    A warning tells where the model's detector or region encoder is another than they were tuned
+    with: it reads what these say in its own way.
 
     Args:
         model: a SceneLM of the same recipe.
@@ -69,6 +97,14 @@ def load_trained_parts(model: nn.Module, source: str, new: str | None = None) ->
         )
     for name, parameter in own.items():
         parameter.copy_(state[name])
+    here = digests(model.state_dict())
+    for part, digest in facts.get("read", {}).items():
+        if digest != here[part]:
+            logger.warning(
+                "%s: tuned with another %s than this model has; expect worse answers, or give the "
+                "one that it was tuned with (%s)",
+                *(path, part, _READ[part][1]),
+            )
     return facts
 
 

@@ -1,18 +1,15 @@
 """One run of detector training, from a recipe to a folder with the detector and its scores."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from o2s.detector_weights import write_detector
-from o2s.files import alone_in, clear_leftovers, write_json
+from o2s.files import write_json
 from o2s.train.detector_recipe import DetectorRecipe, build
 from o2s.train.detector_scans import DetectorScans, sizes_of_classes
 from o2s.train.detectors import DetectorModel, DetectorTrainer, training_arguments, turns_boxes
-from o2s.train.run_folder import Step, settle_recipe, train_with_progress
+from o2s.train.run_folder import Step, begun, train_with_progress
 
 DETECTOR, SCORES = "detector.safetensors", "scores.json"
 
@@ -32,13 +29,7 @@ def train_detector(recipe: DetectorRecipe, folder: Path, step: Step) -> Mapping[
         InputError: data that cannot be read, or a folder that holds a run of another recipe.
     """
     args = training_arguments(recipe.optimisation, folder / "checkpoints")
-    first = args.process_index == 0  # of several processes this one alone writes
-    Path(str(args.output_dir)).mkdir(parents=True, exist_ok=True)
-    with alone_in(folder) if first else nullcontext():
-        if first:
-            clear_leftovers(folder)
-            settle_recipe(folder / "recipe.json", asdict(recipe))
-        torch.manual_seed(recipe.optimisation.seed)
+    with begun(folder, args, asdict(recipe)) as first:
         data, scenes = recipe.data, Path(recipe.data.scenes)
         with step("reading train boxes") as update:
             sides = sizes_of_classes(scenes, "train", data.classes, data.leave_out, update)

@@ -153,15 +153,15 @@ def cut_region(
     rgb = None if colors is None else colors[chosen].astype(np.float32) / np.float32(255)
     if augment is None:
         return normalised(xyz, rgb, channels)
-    before = normalised(xyz, None, channels)
-    if augment.on_normalised:
+    before = normalised(xyz, None, channels) if augment.on_normalised else None
+    if before is not None:
         xyz = before[:, :3].numpy()
     xyz, dropped = change_shape(rng, xyz, augment)
     if rgb is not None:
         rgb[dropped] = rgb[0]
         rgb = change_colors(rng, rgb, augment)
     region = normalised(xyz, rgb, channels)
-    if augment.on_normalised:
+    if before is not None:
         region[:, :3] = torch.from_numpy(xyz)
         region[:, 6:] = before[:, 6:]  # the size in metres
     return region

@@ -1,7 +1,6 @@
 """One run of region pretraining, from a recipe to a folder with the encoder and its scores."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from o2s.alignment import RegionAligner
 from o2s.errors import InputError
 from o2s.evaluate.text_embeddings import TextEmbeddings, write_text_embeddings
-from o2s.files import alone_in, clear_leftovers, write_json
+from o2s.files import write_json
 from o2s.point_bert import PointBert
 from o2s.region_weights import write_region_encoder
 from o2s.towers import image_tower, text_tower
@@ -25,7 +24,7 @@ from o2s.train.region_recipe import (
     open_splits,
 )
 from o2s.train.regions import RegionClassifier, RegionTrainer, training_arguments
-from o2s.train.run_folder import Step, settle_recipe, train_with_progress
+from o2s.train.run_folder import Step, begun, train_with_progress
 
 ENCODER, CLASSES, SCORES = "region_encoder.safetensors", "classes.safetensors", "scores.json"
 
@@ -52,13 +51,7 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
             another width than the encoder's embedding, or a folder of another recipe's run.
     """
     args = training_arguments(recipe.optimisation, folder / "checkpoints")
-    first = args.process_index == 0  # of several processes this one alone writes
-    Path(str(args.output_dir)).mkdir(parents=True, exist_ok=True)
-    with alone_in(folder) if first else nullcontext():
-        if first:
-            clear_leftovers(folder)
-            settle_recipe(folder / "recipe.json", asdict(recipe))
-        torch.manual_seed(recipe.optimisation.seed)
+    with begun(folder, args, asdict(recipe)) as first:
         with args.main_process_first():  # the others take what it has put into the cache
             train, val, words, candidates = _batches(recipe, step)
         batch = recipe.optimisation.batch_size

@@ -3,8 +3,8 @@
 import gc
 import json
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -16,12 +16,32 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from o2s.errors import InputError
-from o2s.files import settled
+from o2s.files import alone_in, clear_leftovers, settled
 
 logger = logging.getLogger(__name__)
 
 # A line of progress for a step of work; yields a function of how much is done and of all.
 Step = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+
+
+@contextmanager
+def begun(folder: Path, args: TrainingArguments, recipe: Mapping[str, Any]) -> Iterator[bool]:
+    """A run in a folder that no other uses meanwhile, its recipe written, its seed set.
+
+    Yields:
+        Whether this process is the first, which of several alone writes.
+
+    Raises:
+        InputError: the folder is in use, or holds a run of another recipe.
+    """
+    first = args.process_index == 0
+    Path(str(args.output_dir)).mkdir(parents=True, exist_ok=True)
+    with alone_in(folder) if first else nullcontext():
+        if first:
+            clear_leftovers(folder)
+            settle_recipe(folder / "recipe.json", recipe)
+        torch.manual_seed(args.seed)
+        yield first
 
 
 def settle_recipe(path: Path, recipe: Mapping[str, Any]) -> None:

@@ -2,15 +2,12 @@
 
 import logging
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from o2s import config as configs
-from o2s.files import alone_in, clear_leftovers, write_json
+from o2s.files import write_json
 from o2s.llm.answering import SceneAnswerer
 from o2s.llm.modeling import SceneLM
 from o2s.llm.scene_tokens import ObjectTokens
@@ -21,7 +18,7 @@ from o2s.llm.trained_parts import (
 )
 from o2s.train.focus_fit import Looked, begin_words, fit_focus, pointings
 from o2s.train.language_bridge import SeenObject, begin_in_language
-from o2s.train.run_folder import Step, settle_recipe, train_with_progress
+from o2s.train.run_folder import Step, begun, train_with_progress
 from o2s.train.scene_lm import InstructionTrainer, Part, training_arguments
 from o2s.train.scene_lm_data import (
     Instructions,
@@ -55,14 +52,8 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
     """
     settings = recipe.optimisation
     args = training_arguments(settings, folder / "checkpoints")
-    first = args.process_index == 0  # of several processes this one alone writes
-    Path(str(args.output_dir)).mkdir(parents=True, exist_ok=True)
-    with alone_in(folder) if first else nullcontext():
-        known = configs.to_dict(recipe)  # before PEFT writes into it where the model lies
-        if first:
-            clear_leftovers(folder)
-            settle_recipe(folder / "recipe.json", known)
-        torch.manual_seed(settings.seed)
+    known = configs.to_dict(recipe)  # before PEFT writes into it where the model lies
+    with begun(folder, args, known) as first:
         with step("loading the language model"):
             model, processor = SceneLM.build(replace(recipe.model, weights=None))
             new = _load(model, recipe.model.weights)
@@ -106,8 +97,8 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
             facts |= {"recipe": known, "scores": {"val": scores}}
             write_trained_parts(folder / WEIGHTS, model, facts, state)
             SceneAnswerer(model.eval(), processor).save(folder / MODEL, state)
-            begun = facts.get("bridge", {}) | facts.get("focus", {})
-            write_json(folder / SCORES, {"val": scores, **begun})
+            at_first = facts.get("bridge", {}) | facts.get("focus", {})
+            write_json(folder / SCORES, {"val": scores, **at_first})
     return scores
 
 

@@ -74,6 +74,19 @@ def test_runs_that_share_the_work_leave_one_library(
         assert len(np.unique(mesh.colors, axis=0)) == 1
 
 
+def test_appliances_have_the_sizes_that_are_sold(
+    script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(script, "triangles", slab)
+    run(script, monkeypatch, tmp_path / "made", "--count", 2)
+    sizes = [p.size for p in FurnitureLibrary.open(tmp_path / "made").pieces if p.label == "stove"]
+    assert len(set(sizes)) == 2
+    for width, depth, height in sizes:
+        assert 0.5 <= width <= 0.92
+        assert 0.55 <= depth <= 0.7
+        assert 0.88 <= height <= 1.2
+
+
 def test_pieces_that_are_there_are_left_alone(
     script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -68,6 +68,13 @@ def test_a_class_has_several_forms_each_of_its_own_shape() -> None:
     fans = forms("fan")
     assert all((size[:2] > 2 * size[2] / 3).all() for size in fans["ceiling fan"])
     assert all((size[:2] * 2 < size[2]).all() for size in fans["tower fan"])
+    assert all((size[1] * 1.5 < size[[0, 2]]).all() for size in fans["box fan"])
+    washers = forms("washing machine")
+    top_loading = np.mean([size[2] for size in washers["top-loading washing machine"]])
+    assert top_loading > np.mean([size[2] for size in washers["washing machine"]])
+    assert min(size[1] for size in forms("counter")["counter"]) > 0.45
+    assert {"stool", "bar stool", "ottoman", "step stool"} <= forms("stool").keys()
+    assert "open wardrobe" in forms("wardrobe")
     televisions = forms("television")
     assert all(size[1] > size[0] / 2 for size in televisions["tube television"])
     assert all(size[1] < size[0] / 2 for size in televisions["tv"])
@@ -78,7 +85,8 @@ def test_a_class_has_several_forms_each_of_its_own_shape() -> None:
     hung = {name for name, s in (sketch_piece("lamp", 0, i) for i in range(60)) if s.elevation > 1}
     assert hung == {"ceiling lamp", "chandelier", "wall lamp"}
     assert {"plant", "potted plant", "cactus", "fern", "palm", "flower"} <= forms("plant").keys()
-    assert {"box", "crate", "trunk", "pile of boxes"} <= forms("box").keys()
+    boxes = {"box", "crate", "trunk", "pile of boxes", "storage box", "gift box", "hat box"}
+    assert boxes | {"cardboard box", "open cardboard box"} <= forms("box").keys()
 
 
 def test_the_same_seed_draws_the_same_piece() -> None:

@@ -1,5 +1,6 @@
 """Object tokens: what the language model reads of each region."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,19 @@ import torch
 from fakes import random_look, save_language_model, small_recipe
 
 from o2s import config
+from o2s.encoder import SceneEncoder
 from o2s.errors import InputError
 from o2s.llm.answering import SceneAnswerer
 from o2s.llm.configuration import SceneLMRecipe
 from o2s.llm.prompts import DESCRIBE_OBJECT
 from o2s.llm.saved import load_encoder
 from o2s.llm.scene_tokens import REGION_INPUTS
-from o2s.llm.trained_parts import PRETRAINED, load_trained_parts, write_trained_parts
+from o2s.llm.trained_parts import (
+    PRETRAINED,
+    digests,
+    load_trained_parts,
+    write_trained_parts,
+)
 from o2s.own_weights import read_facts
 from o2s.scene import Boxes, RegionFeatures
 
@@ -172,6 +179,28 @@ def test_trained_parts_fill_a_new_model(language_model: str, tmp_path: Path) -> 
             assert torch.allclose(parameter, other[name], atol=2e-3)
     again = small_recipe(language_model, scene_tokens="both", weights=str(file))
     assert SceneAnswerer.build(again).untrained == ["region encoder"]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_another_region_encoder_than_the_parts_were_tuned_with_is_said(
+    changed: bool, language_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, file = answerer_of(language_model, "objects").model, tmp_path / "parts.safetensors"
+    write_trained_parts(file, model, {})
+    if changed:
+        torch.nn.init.constant_(model.encoder.point_bert.norm.weight, 0.25)
+    with caplog.at_level(logging.WARNING):
+        load_trained_parts(model, str(file))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == changed
+    assert all("tuned with another region encoder than this model has" in line for line in said)
+
+
+def test_the_model_that_comes_with_o2s_has_what_it_was_tuned_with() -> None:
+    encoder = SceneEncoder.build(config.load("o2s_tiny", SceneLMRecipe).encoder)
+    facts = read_facts(PRETRAINED, "scene_lm")
+    assert facts is not None
+    assert facts["read"] == digests({f"encoder.{n}": v for n, v in encoder.state_dict().items()})
 
 
 def test_the_weights_that_come_with_o2s_are_those_of_its_config() -> None:
