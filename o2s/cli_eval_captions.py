@@ -124,6 +124,8 @@ def captions(
 
     require_pycocoevalcap()
     check_choice(predictions, scenes, out_folder)
+    if scenes is not None and (blind or shuffled):
+        raise InputError("--blind and --shuffled go with predictions: --scenes makes its own")
     thresholds = list(dict.fromkeys(iou or [0.25, 0.5]))
     for k in thresholds:
         if not 0 < k <= 1:
@@ -177,6 +179,10 @@ def captions(
     if subset:
         described, note = _only(described, held["model"])
         notes += note
+        held = {
+            name: {scene: boxes for scene, boxes in found.items() if scene in held["model"]}
+            for name, found in held.items()
+        }
     truth = {scene: truth[scene] for scene in {o.scene_id for o in described} if scene in truth}
     for name, found in held.items():
         check_captions(

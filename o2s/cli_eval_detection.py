@@ -20,6 +20,7 @@ from o2s.options import (
     ModelOption,
     SetOption,
     ThreadsOption,
+    TrustOption,
 )
 from o2s.terminal import progress_bar, step
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from o2s.evaluate.scene_boxes import PredictedBoxes
+    from o2s.loading import ModelSource
     from o2s.scene import Boxes, Scene
 
 EXAMPLE = "Example: o2s eval detection boxes --reference prepared --split val --out scores"
@@ -78,6 +80,7 @@ def detection(
     pictures: Annotated[
         int, typer.Option(min=0, help="Draw the first so many scenes into OUT/pictures.")
     ] = 0,
+    trust_pickle: TrustOption = False,
     json_output: JsonOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Draws scenes for the intervals.")] = 0,
     threads: ThreadsOption = None,
@@ -98,7 +101,7 @@ def detection(
         read_true_boxes,
         require_same_scenes,
     )
-    from o2s.loading import set_threads
+    from o2s.loading import ModelSource, set_threads
     from o2s.terminal_report import print_report
 
     thresholds, counts = tuple(iou or THRESHOLDS), tuple(recall_at or RECALL_AT)
@@ -121,7 +124,8 @@ def detection(
                 wrong = "--reference" if out_folder is not None else "--out"
                 raise InputError(f"{wrong} must be a folder where boxes are found on the way")
             predictions = out_folder / "predictions"
-            chosen = _settings(detector, model, config, override or [])
+            given = ModelSource(model, config, override or [], trust_pickle=trust_pickle)
+            chosen = _settings(detector, given)
             source = {"settings": chosen[0]}
             _find(progress, reference, split, out_folder, *chosen)
             found = read_predicted_boxes(predictions)
@@ -130,6 +134,7 @@ def detection(
             with step(progress, "reading boxes"):
                 found = read_predicted_boxes(predictions)
         require_same_scenes(found, truth, found_in=predictions, reference=reference)
+        found = {name: boxes.without(leave_out or []) for name, boxes in found.items()}
         agnostic = _is_class_agnostic(found, names, found_in=predictions)
         with step(progress, "scoring"):
             report = score_detection(
@@ -211,38 +216,43 @@ def _is_class_agnostic(
 
 
 def _settings(
-    detector: DetectorName | None, model: Path | None, config: str, override: list[str]
+    detector: DetectorName | None, given: "ModelSource"
 ) -> tuple[dict[str, Any], "Callable[[Scene], Boxes]"]:
     """What the boxes depend on beside the scans, and the function that finds them."""
     from o2s import __version__
     from o2s.detect import LearnedDetector
-    from o2s.encoder import build_detector
-    from o2s.loading import ModelSource, load_encoder, load_encoder_config
+    from o2s.encoder import EncoderConfig, build_detector, choose
+    from o2s.loading import load_encoder, load_encoder_config
 
     digest = hashlib.sha256()
     if detector is None:
-        encoder, _ = load_encoder(ModelSource(model, config, override))
+        encoder, _ = load_encoder(given)
         settings, find = encoder.config, encoder.detect
+        most: int | None = settings.max_regions
         for value in encoder.detector.state_dict().values():
             digest.update(value.contiguous().numpy(force=True).tobytes())
     else:
-        settings = load_encoder_config(
-            ModelSource(None, config, [*override, f"encoder.detector={detector}"])
-        )
-        module = build_detector(settings)
+        overrides = [*given.overrides, f"encoder.detector={detector}"]
+        settings = load_encoder_config(replace(given, overrides=overrides))
+        module = build_detector(settings, trust_pickle=given.trust_pickle)
+        most = settings.max_regions
         if isinstance(module, LearnedDetector):
             module.choose_as_published()
+            choose(module, settings)
             settings = replace(settings, **{settings.detector: module.config})
+            # Average precision is of all boxes, unless someone wants fewer.
+            most = None if most == EncoderConfig().max_regions else most
         for value in module.state_dict().values():
             digest.update(value.contiguous().numpy(force=True).tobytes())
 
         def find(scene: "Scene") -> "Boxes":
-            return module(scene).best(settings.max_regions)
+            boxes = module(scene)
+            return boxes if most is None else boxes.best(most)
 
     facts: dict[str, Any] = {
         "detector": settings.detector,
         settings.detector: asdict(getattr(settings, settings.detector)),
-        "max_regions": settings.max_regions,
+        "max_regions": most,
         "weights": digest.hexdigest(),
         "o2s": __version__,
     }

@@ -123,6 +123,8 @@ def qa(
 
     require_pycocoevalcap()
     check_choice(predictions, scenes, out_folder)
+    if scenes is not None and (blind or shuffled or subset):
+        raise InputError("--blind, --shuffled and --subset go with predictions: --scenes makes all")
     questions, data_set, files = _read_questions(reference, annotations, split)
     training = None
     if train is not None:
@@ -141,11 +143,14 @@ def qa(
         everything = questions
         given = read_answers(predictions)
         questions, answers = match_answers(everything, given, predictions, subset=subset)
+        asked = {question.id for question in questions}
         for name, path in (("blind", blind), ("shuffled", shuffled)):
             if path is not None:
-                _, baselines[name] = match_answers(
-                    questions, read_answers(path), path, subset=False
-                )
+                others = read_answers(path)
+                for left in everything if subset else ():
+                    if left.id not in asked:
+                        others.pop(left.id, None)
+                _, baselines[name] = match_answers(questions, others, path, subset=False)
         made_from["predictions"] = file_facts(predictions)
         if len(questions) < len(everything):
             notes.append(f"A subset: {len(questions)} of {len(everything)} questions are scored.")

@@ -86,6 +86,7 @@ def instruct(
         read_sqa3d,
     )
     from o2s.datasets.scan2inst import make_records, save_records, write_octavius
+    from o2s.files import alone_in, clear_leftovers
 
     if out_folder.exists() and not out_folder.is_dir():
         raise InputError(f"{out_folder}: is a file; expected a folder, or a new name for one")
@@ -127,10 +128,13 @@ def instruct(
                 "files": [_fact(kind, path) for kind, paths in files.items() for path in paths],
             }
             target = out_folder / split.value
-            save_records(dataset, target, skipped=skipped, made_from=made_from)
-            if octavius is not None:
-                write_octavius(dataset, octavius)
-            card = write_data_card(out_folder)[split.value]
+            out_folder.mkdir(parents=True, exist_ok=True)
+            with alone_in(out_folder):
+                clear_leftovers(out_folder)
+                save_records(dataset, target, skipped=skipped, made_from=made_from)
+                if octavius is not None:
+                    write_octavius(dataset, octavius)
+                card = write_data_card(out_folder)[split.value]
     if str(skipped):
         print_error(f"skipped annotations: {skipped}; see {target / 'skipped.json'}")
     counts = ", ".join(f"{sum(n.values())} {task}" for task, n in card["tasks"].items())

@@ -80,6 +80,11 @@ def scannet(
         raise InputError("--crops looks at every N-th frame: say --frames every=N as well")
     source = ScanNet(raw, split, labels)
     projects = dict.fromkeys(also or ())
+    if subsample_seed is not None and not {Project.votenet, Project.scanrefer} & projects.keys():
+        raise InputError(
+            "--subsample-seed draws VoteNet's and ScanRefer's points: say --also votenet or --also "
+            "scanrefer as well"
+        )
     if Project.pointcept in projects:
         source.require_splits()
     extras: list[Extra] = [Export(project.value, subsample_seed) for project in projects]

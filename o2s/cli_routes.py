@@ -14,7 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from o2s.errors import InputError
-from o2s.options import DeviceOption, JsonOption, LanguageModelOption, SetOption, ThreadsOption
+from o2s.options import (
+    DeviceOption,
+    JsonOption,
+    LanguageModelOption,
+    SetOption,
+    ThreadsOption,
+    TrustOption,
+)
 from o2s.terminal import out, print_json, print_wide, progress_bar, say_untrained, step
 
 if TYPE_CHECKING:
@@ -53,6 +60,7 @@ def routes(
     ] = None,
     override: SetOption = None,
     language_model: LanguageModelOption = None,
+    trust_pickle: TrustOption = False,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -70,11 +78,12 @@ def routes(
         raise InputError(f"--picture {picture}: is a folder; expected the name of a file")
     set_threads(threads)
     folder = Path(model) if Path(model).is_dir() else None
-    source = ModelSource(folder, "" if folder else model, override or [], language_model)
+    name = "" if folder else model
+    source = ModelSource(folder, name, override or [], language_model, trust_pickle)
     answerer = load_answerer(source, device)
-    texts, groups = zip(*asked, strict=True)
+    asked_of, groups = zip(*asked, strict=True)
     with progress_bar() as progress, step(progress, "routing") as update:
-        found = _route(answerer, texts, update)
+        found = _route(answerer, asked_of, update)
     uses = use_by_group(found, groups)
     say_untrained(answerer.untrained)
     for expert in uses[0].dead:
@@ -92,16 +101,16 @@ def routes(
     if json_output:
         weights = [[round(weight, 4) for weight in row] for row in found.tolist()]
         each = [
-            {"question": text, "group": group, "weights": row}
-            for text, group, row in zip(texts, groups, weights, strict=True)
+            {"question": " ".join(turns), "group": group, "weights": row}
+            for turns, group, row in zip(asked_of, groups, weights, strict=True)
         ]
         print_json({"groups": [asdict(use) for use in uses], "questions": each})
     else:
         _print(uses)
 
 
-def read_questions(path: Path, by: str | None) -> list[tuple[str, str]]:
-    """Questions, each with the name of its group.
+def read_questions(path: Path, by: str | None) -> list[tuple[list[str], str]]:
+    """Questions, each as the turns of its conversation, with the name of its group.
 
     Raises:
         InputError: there are none, the file is damaged, or it has no such groups.
@@ -113,34 +122,37 @@ def read_questions(path: Path, by: str | None) -> list[tuple[str, str]]:
     elif by is not None:
         raise InputError(f"--by {by}: {path} has no groups; give JSON or records for that")
     else:
-        found = [(line.strip(), "all") for line in _read(path).splitlines() if line.strip()]
+        found = [([line.strip()], "all") for line in _read(path).splitlines() if line.strip()]
     if not found:
         raise InputError(f"{path}: holds no questions")
     return found
 
 
-def _records(path: Path, by: str | None) -> list[tuple[str, str]]:
+def _records(path: Path, by: str | None) -> list[tuple[list[str], str]]:
     from o2s.datasets.scan2inst import load_records
 
     if by is not None and by != "task":
         raise InputError(f"--by {by}: records have groups of tasks alone; expected task")
     records: Any = load_records(path)[0].select_columns(["task_type", "conversations"])
     return [
-        (" ".join(turn["value"] for turn in record["conversations"][::2]), record["task_type"])
+        (
+            [turn["value"] for turn in record["conversations"][::2]],
+            record["task_type"] if by else "all",
+        )
         for record in records
     ]
 
 
-def _entries(path: Path, by: str | None) -> list[tuple[str, str]]:
+def _entries(path: Path, by: str | None) -> list[tuple[list[str], str]]:
     from o2s.datasets.language_files import json_entries
 
     entries = json_entries([path], "question")
-    return [(entry.text("question"), entry.text(by) if by else "all") for entry in entries]
+    return [([entry.text("question")], entry.text(by) if by else "all") for entry in entries]
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; expected a file of questions") from None
     except UnicodeDecodeError:
@@ -148,19 +160,21 @@ def _read(path: Path) -> str:
 
 
 def _route(
-    answerer: "SceneAnswerer", texts: "Sequence[str]", update: Any
+    answerer: "SceneAnswerer", asked: "Sequence[list[str]]", update: Any
 ) -> "Float[Tensor, 'N E']":
     import torch
 
     found: list[Tensor] = []
-    for start in range(0, len(texts), BATCH):
-        batch = answerer.processor(texts[start : start + BATCH], None).to(answerer.model.device)
+    for start in range(0, len(asked), BATCH):
+        part = asked[start : start + BATCH]
+        answers = [[""] * (len(turns) - 1) for turns in part]  # which no gate reads
+        batch = answerer.batch(part, None, history=answers)
         with torch.inference_mode():
             weights = answerer.model.route(batch["question_ids"], batch["question_mask"])
         if weights is None:
             raise InputError("the model has no gate that gives a question one route")
         found.append(weights.cpu())
-        update(min(start + BATCH, len(texts)), len(texts))
+        update(min(start + BATCH, len(asked)), len(asked))
     return torch.cat(found)
 
 

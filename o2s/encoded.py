@@ -88,8 +88,8 @@ def write(
     path: Path, scene: Scene, tokens: SceneTokens, *, untrained: Sequence[str], made_from: str
 ) -> None:
     """Write one encoded scan, whole or not at all."""
-    boxes = tokens.boxes.tensor.clone()
-    boxes[:, :3] = (boxes[:, :3].double() + scene.offset).float()
+    boxes = tokens.boxes.tensor.double()  # float32 would lose decimetres of map coordinates
+    boxes[:, :3] += scene.offset
     metadata = {
         "scan": scene.name,
         "labels": tokens.boxes.labels,
@@ -136,9 +136,9 @@ def read(path: Path) -> EncodedScan:
             facts = _facts(file)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         offset = torch.tensor(facts["offset"], dtype=torch.float64)
-        rows, labels = tensors["boxes"], tuple(facts["labels"])
-        centres = (rows[:, :3].double() - offset).float()
-        boxes = Boxes(centres, rows[:, 3:6], rows[:, 6], tensors["scores"], labels)
+        rows, labels = tensors["boxes"].double(), tuple(facts["labels"])
+        centres, sides = (rows[:, :3] - offset).float(), rows[:, 3:].float()
+        boxes = Boxes(centres, sides[:, :3], sides[:, 3], tensors["scores"], labels)
         colors = tensors.get("region_colors")
         look = RegionFeatures(boxes, tensors["region_features"], colors)
         return EncodedScan(facts["scan"], look, offset, facts["made_from"])

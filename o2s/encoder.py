@@ -25,6 +25,7 @@ from o2s.detect import (
     Tr3dConfig,
 )
 from o2s.detector_weights import KINDS, load_detector
+from o2s.errors import InputError
 from o2s.point_bert import SIZES, PointBert, PointBertConfig
 from o2s.region_weights import PRETRAINED, load_region_encoder
 from o2s.regions import RegionConfig, color_percentiles, crop_regions
@@ -108,7 +109,10 @@ class SceneEncoder(nn.Module):
                 point_bert = PointBert(SIZES[size] if isinstance(size, str) else size)
             else:
                 point_bert = load_region_encoder(config.region_weights, trust_pickle)
-            aggregator = QueryAggregator(config.aggregator, point_bert.config.feature_width)
+            width, heads = point_bert.config.feature_width, config.aggregator.heads
+            if width % heads:
+                raise InputError(f"encoder.aggregator.heads is {heads}, expected to divide {width}")
+            aggregator = QueryAggregator(config.aggregator, width)
         detector = build_detector(config, trust_pickle=trust_pickle)
         return cls(config, detector=detector, point_bert=point_bert, aggregator=aggregator).eval()
 
@@ -149,7 +153,7 @@ class SceneEncoder(nn.Module):
             scene,
             self.detect(scene) if boxes is None else boxes,
             self.config.regions,
-            channels=self.point_bert.config.channels,
+            channels=max(6, self.point_bert.config.channels),  # colours are told in any case
         )
         config = self.point_bert.config
         chunk = max(
@@ -157,7 +161,7 @@ class SceneEncoder(nn.Module):
         )
         features: list[Float[Tensor, "_ F"]] = [torch.zeros(0, self.width)]
         for start in range(0, len(regions), chunk):
-            points = regions.points[start : start + chunk].to(self.device)
+            points = regions.points[start : start + chunk, :, : config.channels].to(self.device)
             with evaluating(self.point_bert):
                 features.append(self.point_bert(points).float().cpu())
             if progress is not None:
@@ -196,11 +200,25 @@ def build_detector(config: EncoderConfig, *, trust_pickle: bool = False) -> Dete
     if config.detector == "clusters":
         return ClusterDetector(config.clusters)
     if config.detector_weights is not None:
-        return load_detector(config.detector, config.detector_weights, trust_pickle)
+        detector = load_detector(config.detector, config.detector_weights, trust_pickle)
+        choose(detector, config)
+        return detector
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         module, _ = KINDS[config.detector]
         return module(getattr(config, config.detector)).eval()
+
+
+def choose(detector: LearnedDetector, config: EncoderConfig) -> None:
+    """Have a trained detector choose boxes as the config says, where that is not the default.
+
+    Raises:
+        InputError: the config wants a detector of another size.
+    """
+    try:
+        detector.choose_as(getattr(config, config.detector))
+    except ValueError as error:
+        raise InputError(f"encoder.{config.detector}.{error}") from error
 
 
 def untrained_parts(config: EncoderConfig, detector: Detector) -> list[str]:

@@ -50,6 +50,10 @@ class PointBertConfig:
             raise ValueError(
                 f"channels is {self.channels}, expected 3 (xyz), 6 (xyz, RGB) or 7 (xyz, RGB, size)"
             )
+        sizes = ("width", "depth", "heads", "groups", "neighbours", "group_width", "embedding")
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
         if self.group_width % 2:
             raise ValueError(f"group_width is {self.group_width}, expected an even number")
         if self.width % self.heads:

@@ -1,5 +1,6 @@
 """Files of detectors: written, read, by name, and refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,19 @@ def test_an_encoder_takes_a_file_and_spells_it_out(file: Path) -> None:
     assert "detector" in untrained_parts(encoder.config, again.detector)
 
 
+def test_what_is_chosen_can_be_set_beside_weights(file: Path) -> None:
+    wanted = Tr3dConfig(score=0.4, nms_over="all")
+    config = EncoderConfig(detector="tr3d", detector_weights=str(file), tr3d=wanted)
+    detector = build_detector(config)
+    assert isinstance(detector, Tr3d)
+    assert detector.config == replace(SMALL, score=0.4, nms_over="all")
+    config = replace(config, tr3d=Tr3dConfig(stem_width=8))
+    with pytest.raises(InputError, match=r"encoder.tr3d.stem_width is 8, but the weights are of"):
+        build_detector(config)
+    same = replace(config, tr3d=Tr3dConfig(stem_width=SMALL.stem_width))
+    assert isinstance(build_detector(same), Tr3d)
+
+
 def test_without_weights_a_detector_is_seeded(file: Path) -> None:
     states = [
         build_detector(
@@ -70,7 +84,11 @@ def test_without_weights_a_detector_is_seeded(file: Path) -> None:
 
 def test_a_public_checkpoint_loads(tmp_path: Path) -> None:
     torch.save({"state_dict": Tr3d().state_dict(), "meta": {}}, tmp_path / "tr3d.pth")
-    assert load_detector("tr3d", str(tmp_path / "tr3d.pth")).classes[0] == "cabinet"
+    detector = load_detector("tr3d", str(tmp_path / "tr3d.pth"))
+    assert detector.classes[0] == "cabinet"
+    assert detector.config.nms_over == "all"  # each object once, until AP is asked for
+    detector.choose_as_published()
+    assert detector.config == Tr3dConfig()
 
 
 def test_files_of_something_else_are_refused(file: Path, tmp_path: Path) -> None:

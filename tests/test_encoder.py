@@ -14,6 +14,8 @@ from torch import Tensor
 
 from o2s import config as o2s_config
 from o2s import encoder as encoder_module
+from o2s.aggregator import AggregatorConfig
+from o2s.detect import Detr3dConfig
 from o2s.encoder import EncoderConfig, SceneEncoder, pad_regions, untrained_parts
 from o2s.errors import InputError
 from o2s.io import read_scene
@@ -52,6 +54,32 @@ def test_a_scan_becomes_tokens_boxes_and_features() -> None:
     assert tokens.tokens.isfinite().all()
     assert not tokens.tokens.requires_grad
     assert not encoder().training
+
+
+def test_colours_are_told_where_the_region_encoder_reads_none() -> None:
+    plain = PointBertConfig(
+        channels=3, width=16, depth=2, heads=2, groups=8, neighbours=8, group_width=16, embedding=8
+    )
+    look = SceneEncoder.build(small_encoder_config(point_bert=plain)).look(scan(0))
+    colored = encoder().look(scan(0))
+    assert look.colors is not None
+    assert colored.colors is not None
+    assert len(look.colors.unique(dim=0)) > 3
+    assert torch.equal(look.colors, colored.colors)
+
+
+@pytest.mark.parametrize(
+    "kind, name", [(PointBertConfig, "groups"), (PointBertConfig, "heads"), (Detr3dConfig, "heads")]
+)
+def test_sizes_of_nothing_are_named(kind: type, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0, expected"):
+        kind(**{name: 0})
+
+
+def test_heads_that_do_not_divide_the_width_are_named() -> None:
+    config = small_encoder_config(aggregator=AggregatorConfig(heads=5))
+    with pytest.raises(InputError, match=r"aggregator.heads is 5, expected to divide 32"):
+        SceneEncoder.build(config)
 
 
 def test_tokens_are_the_same_alone_and_in_a_batch() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,17 @@ def test_scene_labels_alone_are_enough_to_count(folder: Path, tmp_path: Path) ->
     dataset = load_from_disk(str(tmp_path / "out" / "train"))
     assert set(dataset["task_type"]) == {"object_counting"}
     assert f"{len(dataset)} records ({len(dataset)} object_counting) of 2 scenes" in out
+
+
+def test_areas_are_no_splits(folder: Path, tmp_path: Path) -> None:
+    prepared = shutil.copytree(folder / "prepared", tmp_path / "prepared")
+    index = json.loads((prepared / "index.json").read_text())
+    for number, scan in enumerate(index["scans"]):
+        scan["split"] = f"Area_{number}"
+    (prepared / "index.json").write_text(json.dumps(index))
+    code, out, _ = run("--scenes", prepared, "--out", tmp_path / "out")
+    assert code == 0
+    assert f"of {len(index['scans'])} scenes" in out
 
 
 def test_two_sqa3d_files_and_other_wordings(folder: Path, tmp_path: Path) -> None:

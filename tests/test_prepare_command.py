@@ -69,6 +69,7 @@ def test_failures_are_named_and_the_exit_code_is_1(
         (("--split", "test"), "no scannetv2_test.txt in it; --split wants it"),
         (("--labels", "none.tsv"), "none.tsv: no such file"),
         (("--workers", "0"), "--workers is 0, expected at least 1"),
+        (("--subsample-seed", "0"), "say --also votenet or --also scanrefer as well"),
     ],
 )
 def test_a_wrong_option_is_one_line(

@@ -87,7 +87,9 @@ def test_a_table_a_picture_and_a_warning(
         assert image.width >= 330
 
 
-def test_records_are_grouped_by_task(tmp_path: Path) -> None:
+def test_records_are_grouped_by_task(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = []
     for task, texts in (("VQA3D", ["What?", "a"]), ("conversation", ["A?", "b", "C?", "d"])):
         turns = [{"from": ("human", "gpt")[i % 2], "value": t} for i, t in enumerate(texts)]
@@ -95,8 +97,17 @@ def test_records_are_grouped_by_task(tmp_path: Path) -> None:
         rows.append({**empty, "task_type": task, "conversations": turns, "scene_id": "s"})
     dataset = Dataset.from_list(rows, FEATURES)
     save_records(dataset, tmp_path / "train", skipped=Skipped(), made_from={})
-    expected = [("What?", "VQA3D"), ("A? C?", "conversation")]
+    expected = [(["What?"], "VQA3D"), (["A?", "C?"], "conversation")]
     assert read_questions(tmp_path / "train", "task") == expected
+    assert {group for _, group in read_questions(tmp_path / "train", None)} == {"all"}
+    code, printed, _ = o2s(capsys, "routes", saved, "--questions", tmp_path / "train", "--json")
+    assert code == 0
+    entry, answerer = json.loads(printed)["questions"][1], SceneAnswerer.load(saved)
+    assert entry["question"] == "A? C?"
+    batch = answerer.processor([["A?", "C?"]], None, history=[["b"]])
+    route = answerer.model.route(batch["question_ids"], batch["question_mask"])
+    assert route is not None
+    assert entry["weights"] == pytest.approx(route[0].tolist(), abs=1e-4)
     with pytest.raises(InputError, match="records have groups of tasks alone"):
         read_questions(tmp_path / "train", "kind")
 

@@ -31,6 +31,8 @@ class Frames:
 
     def is_current(self, entry: Entry, prepared: Path) -> bool:
         done = prepared.parent / self.folder / entry.name / _DONE
+        if not _stream(entry).exists():  # deleted once its frames were written
+            return done.is_file()
         if not is_newer([done], _stream(entry)):
             return False
         return json.loads(done.read_bytes()).get("stream_bytes") == _stream(entry).stat().st_size
@@ -62,7 +64,9 @@ class Crops:
 
     def is_current(self, entry: Entry, prepared: Path) -> bool:
         done = [prepared.parent / self.folder / entry.name / "crops.json"]
-        return not entry.labelled or (is_newer(done, prepared) and is_newer(done, _stream(entry)))
+        stream = _stream(entry)
+        fresh = not stream.exists() or is_newer(done, stream)
+        return not entry.labelled or (is_newer(done, prepared) and fresh)
 
     def write(self, entry: Entry, parsed: Parsed, prepared: Path) -> None:
         scan = parsed.scan

@@ -92,7 +92,11 @@ class SceneLabels:
 
     def __init__(self, folder: Path) -> None:
         scans = read_index(folder)["scans"]
-        self.splits: dict[str, str | None] = {scan["name"]: scan["split"] for scan in scans}
+        # What others call a split, such as S3DIS' areas, is none here.
+        self.splits: dict[str, str | None] = {
+            scan["name"]: scan["split"] if scan["split"] in ("train", "val", "test") else None
+            for scan in scans
+        }
         self._paths = {scan["name"]: folder / scan["file"] for scan in scans}
         self._held: dict[str, tuple[dict[str, list[float]], dict[str, list[str]]]] = {}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from o2s.datasets.preparation import Entry, Parsed
 from o2s.errors import InputError
-from o2s.io import Axis, Unit, scene_from_cloud
+from o2s.io import Axis, Unit, scene_from_cloud, usable_points
 from o2s.io.labelled import LabelledScan
 from o2s.io.ply import parse_ply
 from o2s.ops.meshes import vertex_normals
@@ -21,6 +21,8 @@ class PlyFolder:
     Which way is up and the unit are found out for each file unless they are given; the alignment of
     a prepared scan turns it upright and into metres. Meshes without normals get those of their
     faces. Vertices in map coordinates are stored less a whole number, which the alignment adds.
+    What `read_scene` drops (strays, coordinates that are not finite) is left out; notes say so, and
+    what was found out.
 
     Raises:
         InputError: the folder is missing.
@@ -62,17 +64,21 @@ class PlyFolder:
 
     def parse(self, entry: Entry, content: Mapping[str, bytes]) -> Parsed:
         cloud = parse_ply(entry.path, content["ply"], faces=True)
-        if len(cloud) and not (np.abs(cloud.xyz) <= _FARTHEST).all():
-            raise InputError(f"{entry.path}: holds vertices that are not finite or far too distant")
-        upright = scene_from_cloud(cloud, entry.path, up=self.up, unit=self.unit)
-        alignment, notes = upright.from_file.numpy().copy(), ()
-        shift = np.zeros(3)
-        if np.abs(cloud.xyz).max() > _PRECISE:
+        notes: list[str] = []
+        usable, unit = usable_points(cloud, entry.path, self.unit, notes.append)
+        cloud = cloud.select(usable)
+        upright = scene_from_cloud(cloud, entry.path, up=self.up, unit=unit, say=notes.append)
+        alignment, shift = upright.from_file.numpy().copy(), np.zeros(3)
+        if np.abs(alignment[:3, :3] @ cloud.xyz.T).max() > _PRECISE:
             shift = np.floor(cloud.xyz.mean(axis=0))
-            notes = (f"map coordinates: vertices are stored less {shift.tolist()}",)
+            notes.append(f"map coordinates: vertices are stored less {shift.tolist()}")
         alignment[:3, 3] = alignment[:3, :3] @ shift
         xyz = (cloud.xyz - shift).astype(np.float32)
         normals, faces = cloud.normals, cloud.faces
+        if normals is not None:
+            normals = np.nan_to_num(normals, nan=0, posinf=0, neginf=0)
+            lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+            normals = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
         if normals is None and faces is not None and len(faces):
             normals = vertex_normals(xyz, faces)
         scan = LabelledScan(
@@ -84,8 +90,7 @@ class PlyFolder:
             normals=normals,
             alignment=alignment,
         )
-        return Parsed(scan, faces, notes)
+        return Parsed(scan, faces, tuple(notes))
 
 
-_FARTHEST = 1e10  # the Earth's radius is 6.4e9 millimetres
-_PRECISE = 10_000  # beyond, float32 loses a millimetre if the unit is metres
+_PRECISE = 10_000  # metres, beyond which float32 loses a millimetre

@@ -287,13 +287,23 @@ def _fingerprint(source: Source, entry: Entry, content: Mapping[str, bytes]) -> 
 
 
 def _index(dataset: str, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
-    """An index of what the folder holds, also from earlier runs over other splits."""
+    """An index of what the folder holds, also from earlier runs over other splits.
+
+    Raises:
+        InputError: scans of several label tables, whose numbers mean different classes.
+    """
     scans, class_names = [], {}
     for path in sorted(out.glob("*.safetensors")):
         facts = labelled_facts(path)
         if facts is None or facts["name"] in failed:
             continue
-        class_names = facts["class_names"] or class_names
+        names = facts["class_names"]
+        if names and class_names and names != class_names:
+            raise InputError(
+                f"{path}: made with another label table than the scans before it; run `o2s "
+                "prepare` without --split"
+            )
+        class_names = names or class_names
         objects = facts["object_names"]
         scans.append(
             {

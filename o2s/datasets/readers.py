@@ -64,7 +64,8 @@ class SceneSample:
     """One scan as a model sees it: metres, z up, along the axes of the room before augmentation.
 
     Boxes are centre, size and heading (0): the extents of all of an object's vertices, along the
-    axes, after augmentation and before any point is dropped.
+    axes, after augmentation and before any point is dropped. A scan in map coordinates is brought
+    near the origin, as `transform` says: float32 would lose its millimetres.
     """
 
     name: str
@@ -186,6 +187,10 @@ class PreparedScenes(Dataset[SceneSample]):
         rng = np.random.default_rng([self.seed, self.epoch, zlib.crc32(scan.name.encode())])
         xyz = scan.aligned_xyz
         change = np.eye(4) if self.augment is None else _draw_change(rng, self.augment, xyz)
+        if np.abs(xyz).max(initial=0) > _PRECISE:
+            nearer = np.eye(4)
+            nearer[:3, 3] = -np.floor(xyz.mean(axis=0))
+            change = nearer @ change
         xyz = (xyz @ change[:3, :3].T + change[:3, 3]).astype(np.float32)
         rows, boxes, box_classes, ids = self._objects(scan, xyz)
         chosen = self._choose(rng, len(scan))
@@ -299,3 +304,6 @@ def _change_colors(
     shift = rng.uniform(-augment.color_shift, augment.color_shift, 3)
     jitter = rng.standard_normal(colors.shape, np.float32) * np.float32(augment.color_jitter)
     return np.clip(colors + shift.astype(np.float32) + jitter, 0, 1)
+
+
+_PRECISE = 10_000  # metres, beyond which float32 loses a millimetre

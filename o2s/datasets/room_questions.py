@@ -222,7 +222,8 @@ def _answers(question: Question, vocabulary: re.Pattern[str]) -> list[str]:
         return question["answers"]
     text = question["question"].lower()
     first = vocabulary.search(text)
-    is_first = first and text.find(f"the {question['answers'][0]}") < first.start()
+    named = re.search(rf"\bthe {re.escape(question['answers'][0])}\b", text)
+    is_first = first and named and named.start() < first.start()
     return ["first" if is_first else "second"]
 
 

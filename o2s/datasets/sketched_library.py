@@ -97,12 +97,13 @@ def _listed(folder: Path) -> list[tuple[str, ...]]:
         return []
     with (folder / TABLE).open(newline="", encoding="utf-8") as table:
         reader = csv.DictReader(table)
-        if list(reader.fieldnames or ()) != list(_COLUMNS):
+        # The second is what earlier versions wrote.
+        if tuple(reader.fieldnames or ()) not in (_COLUMNS, TABLE_COLUMNS):
             raise InputError(
                 f"{folder / TABLE}: columns {reader.fieldnames}; expected {','.join(_COLUMNS)}, or "
                 "another folder"
             )
-        rows = [tuple(row[column] for column in _COLUMNS) for row in reader]
+        rows = [tuple(row.get(column, "") for column in _COLUMNS) for row in reader]
     return [row for row in rows if (folder / row[0]).is_file()]
 
 

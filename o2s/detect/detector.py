@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -35,11 +36,36 @@ class LearnedDetector(Detector):
     """
 
     config: Any
+    choices: ClassVar[tuple[str, ...]]  # fields of the config that say which boxes are chosen
 
     @abstractmethod
     def choose_as_published(self) -> None:
         """From now on give boxes of any score and several labels a place, as average precision
         wants them, and not what one would take for the objects of a scan."""
+
+    def choose_as(self, wanted: Any) -> None:
+        """Choose boxes as a config says, where it differs from the defaults.
+
+        Args:
+            wanted: a config of this detector's kind.
+
+        Raises:
+            ValueError: it wants another size than the detector has.
+        """
+        plain = type(wanted)()
+        changed = {
+            field.name: getattr(wanted, field.name)
+            for field in fields(wanted)
+            if getattr(wanted, field.name) != getattr(plain, field.name)
+        }
+        for name, value in changed.items():
+            if name not in self.choices and value != getattr(self.config, name):
+                raise ValueError(
+                    f"{name} is {value!r}, but the weights are of a detector with "
+                    f"{getattr(self.config, name)!r}; with weights only {', '.join(self.choices)} "
+                    "can be set"
+                )
+        self.config = replace(self.config, **changed)
 
     @classmethod
     @abstractmethod

@@ -93,7 +93,8 @@ class Detr3dConfig:
     def __post_init__(self) -> None:
         if not self.classes:
             raise ValueError("classes is empty, expected one at least")
-        for name in ("angle_bins", "num_points", "queries", "encoder_layers", "decoder_layers"):
+        layers = ("encoder_layers", "decoder_layers")
+        for name in ("angle_bins", "num_points", "queries", "width", "heads", *layers):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if self.tokens < 2:
@@ -133,6 +134,8 @@ class Detr3d(LearnedDetector):
 
     config: Detr3dConfig
 
+    choices = ("num_points", "score", "min_points", "nms_iou", "labels", "seed")
+
     def __init__(self, config: Detr3dConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or Detr3dConfig()
@@ -168,7 +171,8 @@ class Detr3d(LearnedDetector):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Detr3d":
-        """A published 3DETR: its checkpoint or the `model` in it.
+        """A published 3DETR: its checkpoint or the `model` in it. It gives each box once, with its
+        likeliest class, and the published choice after `choose_as_published`.
 
         Whether it is masked, looks at colours and turns boxes, and how many classes it knows, is
         read off keys and shapes. On SUN RGB-D the published ones propose 128 boxes from 20,000
@@ -197,6 +201,7 @@ class Detr3d(LearnedDetector):
             num_points=40_000 if bins == 1 else 20_000,
             queries=256 if bins == 1 else 128,
             encoder_dropout=0.3 if masked and bins == 1 else 0.1,
+            labels="best",
         )
         detector = cls(config)
         detector.load_published(state, "3DETR")

@@ -20,6 +20,7 @@ from o2s.detect.detector import LearnedDetector
 from o2s.detect.sparse_resnet import ConvNormRelu, SparseResNet
 from o2s.ops.boxes import nms_3d
 from o2s.ops.sparse_conv import GenerativeTransposedConv, SparseConv, SparseTensor, sparse_tensor
+from o2s.ops.sparse_grid import LARGEST
 from o2s.scene import Boxes, Scene
 
 Input = Literal["color", "height", "offset"]
@@ -118,6 +119,8 @@ class Tr3d(LearnedDetector):
 
     config: Tr3dConfig
 
+    choices = ("proposals", "score", "nms_iou", "nms_over")
+
     def __init__(self, config: Tr3dConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or Tr3dConfig()
@@ -141,7 +144,8 @@ class Tr3d(LearnedDetector):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> "Tr3d":
-        """A published TR3D of mmdet3d (its keys, or the older prefix `head.`).
+        """A published TR3D of mmdet3d (its keys, or the older prefix `head.`); it gives the objects
+        of a scan, one box a place, and the published choice after `choose_as_published`.
 
         Raises:
             ValueError: keys or shapes are not those of a TR3D.
@@ -154,7 +158,8 @@ class Tr3d(LearnedDetector):
         known = {len(names): names for names in (SCANNET, SUNRGBD, S3DIS)}
         names = known.get(count, {f"class {i}": 0 for i in range(count)})
         yaw = named["bbox_head.conv_reg.kernel"].shape[-1] == 8
-        detector = cls(Tr3dConfig(list(names), list(names.values()), yaw=yaw))
+        config = Tr3dConfig(list(names), list(names.values()), yaw=yaw)
+        detector = cls(replace(config, score=0.2, nms_iou=0.25, nms_over="all"))
         detector.load_published(named, "TR3D")
         return detector
 
@@ -166,6 +171,9 @@ class Tr3d(LearnedDetector):
     def detect(self, scenes: Sequence[Scene]) -> list[Boxes]:
         """The boxes of several scans; the same as one by one."""
         device = self.bbox_head.conv_cls.kernel.device
+        reach = LARGEST * self.config.voxel  # strays farther off are in no cell
+        near = [(scene.points.abs() <= reach).all(dim=1) for scene in scenes]
+        scenes = [s if n.all() else s.select(n) for s, n in zip(scenes, near, strict=True)]
         points = [scene.points.to(device) for scene in scenes]
         colors = [None if s.colors is None else s.colors.to(device) for s in scenes]
         training = self.training

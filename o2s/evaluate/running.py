@@ -9,6 +9,7 @@ reads like any other predictions. A run that was killed goes on where it stopped
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -298,12 +299,13 @@ def other_scenes(names: Sequence[str], seed: int) -> dict[str, str]:
 
     ScanNet scans a room several times: scene0011_00 and scene0011_01 are the same room.
     """
+    rooms = {name: re.sub(r"^(scene\d{4})_\d\d$", r"\1", name) for name in names}
     order = sorted(set(names))
     random.Random(seed).shuffle(order)
     partners = {}
     for i, name in enumerate(order):
         others = [*order[i + 1 :], *order[:i]]
-        other = next((n for n in others if n.split("_")[0] != name.split("_")[0]), None)
+        other = next((n for n in others if rooms[n] != rooms[name]), None)
         if other is None:
             return {}
         partners[name] = other

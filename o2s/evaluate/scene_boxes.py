@@ -41,6 +41,17 @@ class PredictedBoxes:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def without(self, labels: Collection[str]) -> "PredictedBoxes":
+        """The boxes of other labels."""
+        rows = [row for row, label in enumerate(self.labels) if label not in labels]
+        return PredictedBoxes(
+            self.scene_id,
+            self.boxes[rows],
+            self.scores[rows],
+            tuple(self.labels[row] for row in rows),
+            tuple(self.captions[row] for row in rows),
+        )
+
 
 @dataclass(frozen=True)
 class TrueBoxes:

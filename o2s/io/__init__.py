@@ -1,13 +1,14 @@
 """Scan files in, scenes out: PLY, PCD, NPZ and our own prepared .safetensors."""
 
 import logging
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from o2s.errors import InputError
 from o2s.io.arrays import read_npz, read_prepared, write_prepared
@@ -29,12 +30,14 @@ __all__ = [
     "read_ply",
     "read_scene",
     "scene_from_cloud",
+    "usable_points",
     "write_ply",
     "write_scene",
 ]
 
 Axis = Literal["auto", "x", "y", "z", "-x", "-y", "-z"]
 Unit = Literal["auto", "m", "cm", "mm"]
+Say = Callable[[str], None]
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +82,16 @@ def write_scene(scene: Scene, path: Path | str) -> Path:
     return path
 
 
-def scene_from_cloud(cloud: Cloud, path: Path, *, up: Axis = "auto", unit: Unit = "auto") -> Scene:
-    """Scale, turn upright and centre the points of one file; see `read_scene`.
+def usable_points(
+    cloud: Cloud, path: Path, unit: Unit = "auto", say: Say | None = None
+) -> tuple[Bool[np.ndarray, "N"], Unit]:
+    """The points with finite coordinates that are no strays, and the unit of length.
 
-    `path` names the scene and stands in messages; it is not read.
+    Args:
+        cloud: the points of a file.
+        path: stands in messages.
+        unit: the unit, if it is known.
+        say: is told what was dropped or guessed; the log if not given.
 
     Raises:
         InputError: no point has finite coordinates.
@@ -93,28 +102,41 @@ def scene_from_cloud(cloud: Cloud, path: Path, *, up: Axis = "auto", unit: Unit 
         found = f"{dropped} points, none with finite coordinates" if dropped else "no points"
         raise InputError(f"{path}: holds {found}; expected a scan")
     if dropped:
-        log.warning(
-            "%s: dropped %d of %d points without finite coordinates", path, dropped, len(cloud)
-        )
-
+        text = f"dropped {dropped} of {len(cloud)} points without finite coordinates"
+        _say(text, path, say, logging.WARNING)
     middle = np.median(cloud.xyz[valid], axis=0)
     if unit == "auto":
         unit = guess_unit(_sample(cloud.xyz[valid] - middle))
         if unit != "m":
-            log.info("%s: lengths look like %s; scaled to metres", path, unit)
-    scale = _METRES[unit]
-    stray = valid & (np.abs(cloud.xyz - middle) * scale > _INDOORS).any(axis=1)
+            _say(f"lengths look like {unit}; scaled to metres", path, say, logging.INFO)
+    stray = valid & (np.abs(cloud.xyz - middle) * _METRES[unit] > _INDOORS).any(axis=1)
     if stray.any():
-        log.warning("%s: dropped %d points over 1 km from the rest", path, int(stray.sum()))
+        text = f"dropped {int(stray.sum())} points over 1 km from the rest"
+        _say(text, path, say, logging.WARNING)
         valid &= ~stray
+    return valid, unit
 
+
+def scene_from_cloud(
+    cloud: Cloud, path: Path, *, up: Axis = "auto", unit: Unit = "auto", say: Say | None = None
+) -> Scene:
+    """Scale, turn upright and centre the points of one file; see `read_scene`.
+
+    `path` names the scene and stands in messages; it is not read. `say` as in `usable_points`.
+
+    Raises:
+        InputError: no point has finite coordinates.
+    """
+    valid, unit = usable_points(cloud, path, unit, say)
+    scale = _METRES[unit]
     xyz = cloud.xyz[valid]
     mean = xyz.mean(axis=0)
     centred = xyz - mean
     if up == "auto":
         direction = find_up(_sample(centred) * scale)
         if direction[2] < _UPRIGHT:
-            log.info("%s: %s points up in the file; turned upright", path, _describe(direction))
+            text = f"{_describe(direction)} points up in the file; turned upright"
+            _say(text, path, say, logging.INFO)
     else:
         direction = torch.zeros(3, dtype=torch.float64)
         direction["xyz".index(up[-1])] = -1 if up.startswith("-") else 1
@@ -134,6 +156,13 @@ def scene_from_cloud(cloud: Cloud, path: Path, *, up: Axis = "auto", unit: Unit 
         normals=None if normals is None else torch.from_numpy(normals).float(),
         from_file=torch.from_numpy(from_file),
     )
+
+
+def _say(text: str, path: Path, say: Say | None, level: int) -> None:
+    if say is None:
+        log.log(level, "%s: %s", path, text)
+    else:
+        say(text)
 
 
 def _sample(centred: Float64[np.ndarray, "N 3"]) -> torch.Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Num, Shaped
+from jaxtyping import Bool, Float32, Float64, Int32, Num, Shaped
 
 from o2s.errors import InputError
 
@@ -26,6 +26,22 @@ class Cloud:
 
     def __len__(self) -> int:
         return len(self.xyz)
+
+    def select(self, mask: Bool[np.ndarray, "N"]) -> "Cloud":
+        """Only the points that `mask` picks, and the triangles all of whose corners it picks."""
+        if mask.all():
+            return self
+        faces = None
+        if self.faces is not None:
+            place = np.cumsum(mask, dtype=np.int32) - 1
+            faces = place[self.faces[mask[self.faces].all(axis=1)]].astype(np.int32)
+        return Cloud(
+            self.xyz[mask],
+            None if self.rgb is None else self.rgb[mask],
+            None if self.normals is None else self.normals[mask],
+            faces,
+            {name: values[mask] for name, values in self.extra.items()},
+        )
 
 
 def cloud_from_columns(

@@ -133,7 +133,7 @@ class SceneAnswerer:
         answers: list[Answer] = []
         for number in range(1, len(questions) + 1):
             said = [answer.text for answer in answers]
-            batch = self._batch([list(questions[:number])], [look], history=[said])
+            batch = self.batch([list(questions[:number])], [look], history=[said])
             (text,), routes = self._generate(batch, max_new_tokens)
             answers.append(Answer(questions[number - 1], text, tuple(routes[0])))
         return answers
@@ -158,7 +158,7 @@ class SceneAnswerer:
         """
         if not questions:
             return []
-        batch = self._batch(questions, looks, task=task, marked=marked)
+        batch = self.batch(questions, looks, task=task, marked=marked)
         texts, routes = self._generate(batch, max_new_tokens, clock)
         return [
             Answer(question, text, tuple(route))
@@ -215,7 +215,12 @@ class SceneAnswerer:
                 progress(len(captions), len(look.boxes))
         return captions
 
-    def _batch(self, *args: Any, **kwargs: Any) -> BatchFeature:
+    def batch(self, *args: Any, **kwargs: Any) -> BatchFeature:
+        """What the processor makes of its arguments, where the model is.
+
+        Raises:
+            InputError: the language model cannot be asked that.
+        """
         try:
             return self.processor(*args, **kwargs).to(self.model.device)
         except ValueError as error:
@@ -233,12 +238,14 @@ class SceneAnswerer:
                 f"question, scene and answer would take {length} tokens; the language model reads "
                 f"{longest}: ask something shorter"
             )
-        routes = self.model.route(batch["question_ids"], batch["question_mask"])
         with evaluating(self.model):
+            routes = self.model.route(batch["question_ids"], batch["question_mask"])
             generated = self.model.generate(
                 **batch,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
+                num_beams=1,
+                repetition_penalty=1.0,
                 streamer=clock,
                 pad_token_id=self.processor.tokenizer.pad_token_id,
             )

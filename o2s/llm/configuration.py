@@ -36,6 +36,10 @@ class SceneLMRecipe:
     def __post_init__(self) -> None:
         if self.focus and self.scene_tokens == "octavius":
             raise ValueError("focus is true, expected false where scene_tokens is octavius")
+        if self.lora_moe is not None and self.lora_moe.gate == "task":
+            raise ValueError(
+                "lora_moe.gate is task, expected another: questions about scenes name no task"
+            )
 
 
 @no_type_check  # its constructor takes more than the fields, and checks them itself

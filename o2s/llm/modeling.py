@@ -240,6 +240,7 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         places, marks = regions["region_boxes"][..., :3], regions["region_marks"]
         return self.focus.point(words, real, found, places, marks, regions["region_mask"])
 
+    @torch.no_grad()
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As transformers' `generate`; the question is gated once, before the first token."""
         question = {n: kwargs.pop(n, None) for n in ("question_ids", "question_mask")}
@@ -320,9 +321,8 @@ class SceneLM(PreTrainedModel, GenerationMixin):
         """
         path = Path(folder)
         config, stored = read_saved(path)
-        base, _tokenizer = load_language_model(
-            language_model or config.language_model, config.language_model_dtype
-        )
+        config.language_model = language_model or config.language_model
+        base, _tokenizer = load_language_model(config.language_model, config.language_model_dtype)
         base.requires_grad_(False)
         if config.lora_moe is not None:
             experts = o2s_config.from_dict(config.lora_moe, LoraMoeConfig)

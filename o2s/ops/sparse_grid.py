@@ -17,7 +17,7 @@ from o2s.ops.kernels import Backend, as_array, compiled
 
 _BITS = 17  # an axis: cells from -65536 to 65535
 _HALF = 1 << (_BITS - 1)
-_LIMIT = _HALF - 1024  # leaves room for the reach of kernels
+LARGEST = _HALF - 1024  # leaves room for the reach of kernels
 _CLOUDS = 1 << 12
 
 
@@ -114,8 +114,8 @@ def occupied(
     Raises:
         ValueError: a cell or cloud out of range.
     """
-    if len(cells) and int(cells.abs().max()) > _LIMIT:
-        raise ValueError(f"a cell is {int(cells.abs().max())} from the origin, expected {_LIMIT}")
+    if len(cells) and int(cells.abs().max()) > LARGEST:
+        raise ValueError(f"a cell is {int(cells.abs().max())} from the origin, expected {LARGEST}")
     if clouds > _CLOUDS:
         raise ValueError(f"{clouds} clouds in a batch, expected at most {_CLOUDS}")
     keys, inverse = torch.unique(_pack(cloud, cells), return_inverse=True)

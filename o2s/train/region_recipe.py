@@ -66,11 +66,16 @@ class RegionData:
 
 @dataclass(frozen=True)
 class RegionRecipe:
-    """All that `o2s train regions` does."""
+    """All that `o2s train regions` does.
+
+    `weights` are those of a region encoder of the same size that training goes on from: a file, or
+    "tiny" for those that come with o2s. Without them it begins at random.
+    """
 
     data: RegionData = field(default_factory=RegionData)
     towers: TowersConfig = field(default_factory=TowersConfig)
     point_bert: str | PointBertConfig = "tiny"
+    weights: str | None = None
     points: int = 1024
     objective: Literal["alignment", "labels"] = "alignment"
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)

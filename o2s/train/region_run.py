@@ -1,7 +1,7 @@
 """One run of region pretraining, from a recipe to a folder with the encoder and its scores."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from o2s.errors import InputError
 from o2s.evaluate.text_embeddings import TextEmbeddings, write_text_embeddings
 from o2s.files import write_json
 from o2s.point_bert import PointBert
-from o2s.region_weights import write_region_encoder
+from o2s.region_weights import load_region_encoder, write_region_encoder
 from o2s.towers import image_tower, text_tower
 from o2s.train.region_batches import EmbeddedImages, RegionBatches
 from o2s.train.region_recipe import (
@@ -131,6 +131,14 @@ def _batches(
 
 def _model(recipe: RegionRecipe, classes: int) -> RegionAligner | RegionClassifier:
     point_bert = PointBert(recipe.size)
+    if recipe.weights is not None:
+        begun_from = load_region_encoder(recipe.weights)
+        wanted = replace(begun_from.config, drop_path=recipe.size.drop_path)
+        if wanted != recipe.size:
+            raise InputError(
+                f"weights: {recipe.weights} is an encoder of another size than point_bert says"
+            )
+        point_bert.load_state_dict(begun_from.state_dict())
     if recipe.objective == "labels":
         return RegionClassifier(point_bert, classes)
     return RegionAligner(point_bert, recipe.alignment)

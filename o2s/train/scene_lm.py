@@ -98,8 +98,10 @@ class InstructionTrainer(ScoredTrainer):
         more = 0.0 if balance is None else balance
         if num_items_in_batch is None:
             return losses.mean() + more
-        # Gradients are averaged over processes, and each counts the tokens of all.
-        return losses.sum() / num_items_in_batch * self.args.world_size + more
+        # Gradients are averaged over processes, and each counts the tokens of all; they are summed
+        # over the batches of a step.
+        mean = losses.sum() / num_items_in_batch * self.args.world_size
+        return mean + more / getattr(self, "current_gradient_accumulation_steps", 1)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Trainer's, with the loss of each task (of this process) since the last time."""

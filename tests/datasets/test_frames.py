@@ -81,6 +81,16 @@ def test_a_newer_stream_or_scan_is_cut_again(raw: Path, tmp_path: Path) -> None:
     assert contents(out) == contents(tmp_path / "fresh")
 
 
+def test_streams_may_go_once_their_frames_are_there(raw: Path, tmp_path: Path) -> None:
+    extras = [Frames(1), Crops(1, 2)]
+    prepare(ScanNet(raw), tmp_path / "out", extras=extras)
+    before = contents(tmp_path / "out")
+    for stream in raw.rglob("*.sens"):
+        stream.unlink()
+    assert prepare(ScanNet(raw), tmp_path / "out", extras=extras).kept == 3
+    assert contents(tmp_path / "out") == before
+
+
 def test_a_missing_or_broken_stream_fails_its_scan_alone(raw: Path, tmp_path: Path) -> None:
     streams = [raw / "scans" / name / f"{name}.sens" for name in NAMES]
     streams[0].unlink()

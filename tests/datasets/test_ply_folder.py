@@ -9,7 +9,7 @@ from rooms_fake import room
 
 from o2s.datasets.ply_folder import PlyFolder
 from o2s.datasets.preparation import prepare
-from o2s.datasets.readers import PreparedScenes
+from o2s.datasets.readers import Augmentation, PreparedScenes
 from o2s.errors import InputError
 from o2s.io import Cloud, read_scene, write_ply
 from o2s.io.labelled import read_labelled
@@ -68,6 +68,58 @@ def test_map_coordinates_keep_their_millimetres(tmp_path: Path) -> None:
     assert "map coordinates" in report.notes["survey"][0]
     scan = read_labelled(tmp_path / "out" / "survey.safetensors")
     assert scan.aligned_xyz == pytest.approx(xyz, abs=1e-6, rel=0)
+    (sample,) = PreparedScenes(tmp_path / "out", augment=Augmentation(rotate=0.3))
+    back = sample.transform.inverse()
+    points = sample.points.double() @ back[:3, :3].T + back[:3, 3]
+    assert points.numpy() == pytest.approx(scan.xyz[sample.vertices.numpy()], abs=1e-4)
+
+
+def test_strays_and_what_is_not_finite_are_left_out_with_a_note(tmp_path: Path) -> None:
+    fake = room(2, points=4000)
+    xyz = fake.points.numpy().astype(np.float64) * 1000
+    xyz[3], xyz[5, 1] = 5e6, np.nan
+    faces = np.array([[0, 1, 2], [2, 3, 4], [4, 5, 6], [6, 7, 8]], np.int32)
+    write_ply(tmp_path / "raw" / "stray.ply", Cloud(xyz, fake.colors.numpy(), faces=faces))
+    report = prepare(PlyFolder(tmp_path / "raw"), tmp_path / "out")
+    assert report.notes["stray"] == [
+        "dropped 1 of 4000 points without finite coordinates",
+        "lengths look like mm; scaled to metres",
+        "dropped 1 points over 1 km from the rest",
+    ]
+    assert prepare(PlyFolder(tmp_path / "raw"), tmp_path / "out").notes == report.notes
+    again = read_scene(tmp_path / "out" / "stray.safetensors")
+    plain = read_scene(tmp_path / "raw" / "stray.ply")
+    torch.testing.assert_close(again.points, plain.points, atol=1e-4, rtol=0)
+
+
+def test_triangles_keep_their_corners_when_points_go() -> None:
+    xyz = np.arange(15, dtype=np.float64).reshape(5, 3)
+    faces = np.array([[0, 1, 2], [2, 3, 4], [4, 3, 0]], np.int32)
+    left = Cloud(xyz, faces=faces).select(np.array([True, False, True, True, True]))
+    assert left.faces is not None
+    assert np.array_equal(left.xyz[left.faces], xyz[faces[1:]])
+
+
+def test_a_wide_room_in_millimetres_is_no_map(tmp_path: Path) -> None:
+    fake = room(2, points=4000)
+    xyz = fake.points.numpy().astype(np.float64) * 1000
+    write_ply(tmp_path / "raw" / "wide.ply", Cloud(xyz + 15_000))
+    prepare(PlyFolder(tmp_path / "raw", up="z", unit="mm"), tmp_path / "out")
+    scan = read_labelled(tmp_path / "out" / "wide.safetensors")
+    assert scan.xyz == pytest.approx(xyz + 15_000, abs=0.01)
+
+
+def test_normals_are_of_length_one_or_zero(tmp_path: Path) -> None:
+    fake = room(2, points=4000)
+    normals = np.tile(np.array([0, 0, 2], np.float32), (4000, 1))
+    normals[0], normals[1] = np.nan, 0
+    cloud = Cloud(fake.points.numpy().astype(np.float64), normals=normals)
+    write_ply(tmp_path / "raw" / "normals.ply", cloud)
+    prepare(PlyFolder(tmp_path / "raw", up="z", unit="m"), tmp_path / "out")
+    found = read_labelled(tmp_path / "out" / "normals.safetensors").normals
+    assert found is not None
+    assert found[:2].tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert found[2:].tolist() == [[0, 0, 1]] * 3998
 
 
 def test_broken_files_are_named(raw: Path, tmp_path: Path) -> None:

@@ -110,6 +110,17 @@ def test_a_changed_label_table_or_split_counts(raw: Path, tmp_path: Path) -> Non
     assert facts["split"] == "val"
 
 
+def test_scans_of_two_label_tables_are_not_mixed(raw: Path, tmp_path: Path) -> None:
+    prepare(ScanNet(raw), tmp_path / "out")
+    before = (tmp_path / "out" / "index.json").read_bytes()
+    more = (9, "sofa bed", "sofa bed", 85, 6, "sofa", "sofa")
+    write_table(raw / "scannetv2-labels.combined.tsv", (*LABELS, more))
+    with pytest.raises(InputError, match="made with another label table"):
+        prepare(ScanNet(raw, "val"), tmp_path / "out")
+    assert (tmp_path / "out" / "index.json").read_bytes() == before
+    assert prepare(ScanNet(raw), tmp_path / "out").failed == {}
+
+
 def test_extras_are_added_later_and_kept(original: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare(ScanNet(original), out)

@@ -185,6 +185,10 @@ def test_a_second_seed_keeps_the_first_ones_pieces(tmp_path: Path) -> None:
     assert write_furniture(tmp_path, count=1, seed=0) == 3 * each
     rows = list(csv.DictReader((tmp_path / "furniture.csv").read_text().splitlines()))
     assert len({row["file"] for row in rows}) == len(rows) == 3 * each
+    lines = [",".join(list(row.values())[:5]) for row in rows if "," not in row["name"]]
+    head = "file,name,class,creator,licence"
+    (tmp_path / "furniture.csv").write_text("\n".join([head, *lines]))
+    assert write_furniture(tmp_path, count=1, seed=0) == 3 * each
     (tmp_path / "furniture.csv").write_text("file,label\n")
     with pytest.raises(InputError, match="expected file,name,class,creator,licence,elevation"):
         write_furniture(tmp_path, count=1)

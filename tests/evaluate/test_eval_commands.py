@@ -1,6 +1,7 @@
 """`o2s eval qa` as a user meets it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from o2s.datasets.furniture_classes import SCAN_CLASSES
 from o2s.evaluate import running
 from o2s.evaluate.scene_boxes import read_regions
 from o2s.evaluate.text_embeddings import TextEmbeddings, write_text_embeddings
+from o2s.io.labelled import read_labelled, write_labelled
 from o2s.llm.answering import SceneAnswerer
 from o2s.region_weights import PRETRAINED, read_region_encoder
 
@@ -240,6 +242,40 @@ def test_shuffled_scenes_are_of_other_rooms() -> None:
     assert set(partners) == set(names)
     assert all(a.split("_")[0] != b.split("_")[0] for a, b in partners.items())
     assert running.other_scenes(["scene0000_00", "scene0000_01"], seed=0) == {}
+    own = ["room_1", "room_2", "room_3"]  # names of someone's own
+    partners = running.other_scenes(own, seed=0)
+    assert set(partners.values()) == set(own)
+    assert all(a != b for a, b in partners.items())
+
+
+def test_answers_about_scans_that_have_changed_are_not_taken_for_theirs(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert o2s(capsys, *run_model(folder, tmp_path / "out"))[0] == 0
+    prepared = shutil.copytree(folder / "prepared", tmp_path / "prepared")
+    file = prepared / f"{SCENES[0]}.safetensors"
+    write_labelled(read_labelled(file), file, made_from="another mesh", notes=())
+    arguments = run_model(folder, tmp_path / "out")
+    arguments[arguments.index(folder / "prepared")] = prepared
+    code, _, err = o2s(capsys, *arguments)
+    assert code == 2
+    assert "this run was begun with another scans" in err
+
+
+def test_a_blind_file_of_all_questions_goes_with_a_subset(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = folder / "ScanQA_v1.0_val.json"
+    blind = [{"question_id": f"{s}-{n}", "answer": "red"} for s in SCENES for n in range(2)]
+    few = json.loads((folder / "answers.json").read_text())[:2]
+    files = write(tmp_path / "few.json", few), write(tmp_path / "blind.json", blind)
+    asked = ("eval", "qa", files[0], "--reference", reference, "--variant", "leo", "--json")
+    code, out, err = o2s(capsys, *asked, "--subset", "--blind", files[1])
+    assert code == 0, err
+    assert "leo, beside answers without the scene" in json.loads(out)["tables"]
+    code, _, err = o2s(capsys, *run_model(folder, tmp_path, "--blind", str(files[1])))
+    assert code == 2
+    assert "--blind, --shuffled and --subset go with predictions" in err
 
 
 def test_a_stored_line_of_another_form_is_one_line(

@@ -248,6 +248,21 @@ def test_labels_alone_can_be_learned_for_comparison(prepared: Path, tmp_path: Pa
     assert (tmp_path / "run" / region_run.ENCODER).is_file()
 
 
+def test_training_goes_on_from_weights(prepared: Path, tmp_path: Path) -> None:
+    train_regions(recipe(prepared, tmp_path / "cache"), tmp_path / "first", step)
+    file = tmp_path / "first" / region_run.ENCODER
+    still = ("optimisation.learning_rate=1e-12", "optimisation.final_learning_rate=0.0")
+    again = recipe(prepared, tmp_path / "cache", f"weights={file}", *still)
+    train_regions(again, tmp_path / "second", step)
+    before, after = weights_of(tmp_path / "first"), weights_of(tmp_path / "second")
+    learned = [name for name in before if "running" not in name and "num_batches" not in name]
+    for name in learned:
+        torch.testing.assert_close(after[name], before[name], atol=1e-4, rtol=1e-3)
+    wide = recipe(prepared, tmp_path / "cache", "weights=tiny")
+    with pytest.raises(InputError, match="tiny is an encoder of another size than point_bert"):
+        train_regions(wide, tmp_path / "third", step)
+
+
 def test_a_folder_of_another_recipe_is_refused(prepared: Path, tmp_path: Path) -> None:
     train_regions(recipe(prepared, tmp_path / "cache"), tmp_path / "run", step)
     other = recipe(prepared, tmp_path / "cache", "points=32")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -69,10 +69,6 @@ class RouteState:
     questions: dict[str, Float[Tensor, "B D"]] = field(default_factory=dict)
     width: int = 0
 
-    def of(self, adapter_name: str) -> Route | None:
-        """The route to take, if there is one for the whole model."""
-        return self.current.get(adapter_name) or self.fixed.get(adapter_name)
-
 
 def mean_of_question(
     embeddings: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]
@@ -97,6 +93,10 @@ class Gate(nn.Module):
         self.balance: Tensor | None = None
         self.weight = nn.Parameter(torch.empty(config.num_experts, width))
         nn.init.normal_(self.weight, std=width**-0.5)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the loss of a call, whose graph cannot be copied."""
+        return {**self.__dict__, "balance": None}
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Route:
         """Route each row: x is the mean of a question's token embeddings, or a token's own."""

@@ -94,14 +94,15 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         Raises:
             RuntimeError: there is none, that is, the model was called past its tuner.
         """
-        route = self.state.of(name)
+        question, route = self.state.questions.get(name), self.state.current.get(name)
+        if question is None and route is None:  # the call names none
+            route = self.state.fixed.get(name)
         if route is not None:
             return route
         if name in self.lora_moe_layer_gate:
             gate = cast(Gate, self.lora_moe_layer_gate[name])
             if self.by_token[name]:
                 return gate(x)
-            question = self.state.questions.get(name)
             if question is not None:
                 return self._keep(f"{name} route", (question, gate.weight), lambda: gate(question))
         raise RuntimeError(
@@ -164,8 +165,10 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         products, whose cost does not depend on E. Routes of tokens need all experts.
         """
         a, b = self.lora_moe_A[name], self.lora_moe_B[name]
-        x = (self.lora_moe_dropout[name](x) if self.training else x).to(a.dtype)
+        x = x.to(a.dtype)
         route, scaling = self.route(name, x), self.scaling[name]
+        if self.training:
+            x = self.lora_moe_dropout[name](x)
         by_token = route.experts.ndim > 2
         keeps = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
         if not by_token and (len(route.experts) == 1 or (keeps and route.one)):

@@ -40,7 +40,7 @@ class LoraMoeModel(BaseTuner):
         # Before PEFT's constructor, which injects the layers that share the state.
         self.state = RouteState()
         self.experts_enabled = True
-        self._latest: tuple[Tensor, Route] | None = None
+        self._latest: tuple[Tensor, Tensor, Route] | None = None
         super().__init__(model, *args, **kwargs)
 
     def inject_adapter(
@@ -59,8 +59,12 @@ class LoraMoeModel(BaseTuner):
         if gate is not None:
             empty = any(p.is_meta for p in gate.parameters())  # filled in when it is loaded
             self.lora_moe_gate[adapter_name] = gate if empty else gate.to(embedding.weight.device)
-        # Sets which adapter may learn, the gates included.
-        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        try:  # sets which adapter may learn, the gates included
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
+        except Exception:
+            if gate is not None:
+                del self.lora_moe_gate[adapter_name]
+            raise
 
     def forward(
         self,
@@ -88,7 +92,10 @@ class LoraMoeModel(BaseTuner):
         **kwargs: Any,
     ) -> Any:
         """The model's own `generate`, every token of it on the question's route."""
-        with self._routed(question_ids, question_mask, routing_weights, task_names):
+        with (
+            torch.no_grad(),
+            self._routed(question_ids, question_mask, routing_weights, task_names),
+        ):
             return cast(Any, self.model).generate(*args, **kwargs)
 
     def route(
@@ -122,9 +129,10 @@ class LoraMoeModel(BaseTuner):
         question_mask: Tensor | None = None,
         adapter_name: str | None = None,
     ) -> dict[str, Route]:
-        """The route of each question in each target module, by the module's name."""
+        """The route of each question in each target module, by the module's name; without the
+        noise of training."""
         name = adapter_name or self.active_adapters[0]
-        with self._routed(question_ids, question_mask, None, None):
+        with self._without_noise(), self._routed(question_ids, question_mask, None, None, [name]):
             return self._routes_taken(name)
 
     def layers(self, adapter_name: str) -> dict[str, LoraMoeLinear]:
@@ -181,7 +189,8 @@ class LoraMoeModel(BaseTuner):
             raise ValueError("gate is 'token', expected one with a route for all tokens")
         with torch.no_grad():
             given = None if weights is None else self._checked(weights, name)[None]
-            with self._routed(question_ids, question_mask, given, None):
+            question = question_ids, question_mask
+            with self._without_noise(), self._routed(*question, given, None, [name]):
                 routes = self._routes_taken(name)
             layers = self.layers(name).items()
             folded = {key: layer.folded(name, routes[key]) for key, layer in layers}
@@ -205,10 +214,22 @@ class LoraMoeModel(BaseTuner):
         for name, gate in self.lora_moe_gate.items():
             gate.requires_grad_(name in self.active_adapters and not inference_mode)
 
+    def set_requires_grad(
+        self, adapter_names: str | Sequence[str], requires_grad: bool = True
+    ) -> None:
+        super().set_requires_grad(adapter_names, requires_grad)
+        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
+            if name in self.lora_moe_gate:
+                self.lora_moe_gate[name].requires_grad_(requires_grad)
+
     def delete_adapter(self, adapter_name: str) -> None:
+        active = list(self.active_adapters)
         super().delete_adapter(adapter_name)
         if adapter_name in self.lora_moe_gate:
             del self.lora_moe_gate[adapter_name]
+        for name in set(self.active_adapters) - set(active):  # PEFT has chosen another
+            if name in self.lora_moe_gate:
+                self.lora_moe_gate[name].requires_grad_(True)
         for held in (self.state.current, self.state.fixed, self.state.questions):
             held.pop(adapter_name, None)
 
@@ -218,6 +239,18 @@ class LoraMoeModel(BaseTuner):
             key: layer.route(name, layer.lora_moe_A[name].new_zeros(0))
             for key, layer in self.layers(name).items()
         }
+
+    @contextmanager
+    def _without_noise(self) -> Iterator[None]:
+        """Gates route as in inference inside the block."""
+        training = [gate for gate in self._gates() if gate.training]
+        for gate in training:
+            gate.eval()
+        try:
+            yield
+        finally:
+            for gate in training:
+                gate.train()
 
     def _gates(self) -> list[Gate]:
         """All gates that can be kept in balance."""
@@ -248,8 +281,10 @@ class LoraMoeModel(BaseTuner):
         question_mask: Tensor | None,
         weights: Float[Tensor, "B E"] | None,
         task_names: Sequence[str] | None,
+        names: Sequence[str] | None = None,
     ) -> Iterator[None]:
-        """While inside, every layer takes the route of this call."""
+        """While inside, every layer takes the route of this call; of the active adapters, or of
+        those that are named."""
         if sum(given is not None for given in (question_ids, weights, task_names)) > 1:
             raise ValueError("give one of question_ids, routing_weights and task_names, not both")
         if task_names is not None:
@@ -260,7 +295,9 @@ class LoraMoeModel(BaseTuner):
                 gate.balance = None  # of an earlier call, whose graph may be gone
         routes: dict[str, Route] = {}
         questions: dict[str, Tensor] = {}
-        for name in self.active_adapters if self.experts_enabled else []:
+        if names is None:
+            names = self.active_adapters if self.experts_enabled else []
+        for name in names:
             config = cast(LoraMoeConfig, self.peft_config[name])
             if weights is not None:
                 routes[name] = self._route_of(weights)
@@ -270,9 +307,11 @@ class LoraMoeModel(BaseTuner):
                     questions[name] = question
                 else:
                     routes[name] = self.lora_moe_gate[name](question)
+            elif name in self.state.fixed:
+                continue
             elif name in self.lora_moe_gate and not config.reads_question:
                 routes[name] = self.lora_moe_gate[name]()
-            elif name not in self.state.fixed and not config.by_token:
+            elif not config.by_token:
                 raise ValueError(
                     "LoRA-MoE needs a route: pass question_ids and question_mask (the tokens of "
                     'the question alone), or routing_weights, or with gate "task" task_names'
@@ -296,9 +335,11 @@ class LoraMoeModel(BaseTuner):
         layer made of it is found again."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return Route.from_weights(weights)
-        if self._latest is None or self._latest[0] is not weights:
-            self._latest = weights, Route.from_weights(weights)
-        return self._latest[1]
+        kept = self._latest
+        if kept is None or kept[0] is not weights or not torch.equal(kept[1], weights):
+            # Beside a copy, since someone may write other weights into the same tensor.
+            self._latest = kept = weights, weights.clone(), Route.from_weights(weights)
+        return kept[2]
 
     def _keep_routes_for_backward(self) -> None:
         """Checkpointing runs layers again during backward, when the call is long over: have it
