@@ -202,7 +202,8 @@ def box(s: Sketch) -> str:
     width, depth, height = size
     color = s.color(_CARDBOARD if "cardboard" in kind else WOODS + BRIGHTS + WHITES)
     if kind in _BOXES:
-        return _BOXES[kind](s, size, color) or kind
+        _BOXES[kind](s, size, color)
+        return kind
     s.box(size, (0, 0, 0), color)
     if kind == "cardboard box":  # tape, and a label
         s.box((width * 1.003, 0.05, height * 1.003), (0, 0, 0), s.color(WOODS, WHITES))
@@ -236,7 +237,7 @@ def _crate(s: Sketch, size: Place, color: Color) -> None:
     s.box((width, depth, 0.02), (0, 0, 0), color)
 
 
-def _open_box(s: Sketch, size: Place, color: Color) -> str:
+def _open_box(s: Sketch, size: Place, color: Color) -> None:
     """Four sides, their flaps as far open as the draw will have it."""
     width, depth, height = size
     out, down = s.draw(0.0, 0.4), s.draw(-0.1, 0.25)
@@ -253,7 +254,6 @@ def _open_box(s: Sketch, size: Place, color: Color) -> str:
     s.box((width, depth, 0.01), (0, 0, 0), color)
     if s.chance(0.4):  # something is in it
         s.box((width * 0.8, depth * 0.8, height * s.draw(0.3, 0.9)), (0, 0, 0.01), s.color(BRIGHTS))
-    return "open box" if color[2] > color[0] else "open cardboard box"
 
 
 def _trunk(s: Sketch, size: Place, color: Color) -> None:

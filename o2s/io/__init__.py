@@ -109,12 +109,12 @@ def usable_points(
         unit = guess_unit(_sample(cloud.xyz[valid] - middle))
         if unit != "m":
             _say(f"lengths look like {unit}; scaled to metres", path, say, logging.INFO)
-    stray = valid & (np.abs(cloud.xyz - middle) * _METRES[unit] > _INDOORS).any(axis=1)
+    far = (np.abs(cloud.xyz - middle) * _METRES[unit] > _INDOORS).any(axis=1)
+    stray = np.logical_and(valid, far)
     if stray.any():
         text = f"dropped {int(stray.sum())} points over 1 km from the rest"
         _say(text, path, say, logging.WARNING)
-        valid &= ~stray
-    return valid, unit
+    return np.logical_and(valid, np.logical_not(stray)), unit
 
 
 def scene_from_cloud(
