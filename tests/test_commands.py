@@ -182,7 +182,7 @@ def test_encode_writes_what_is_documented_and_does_not_repeat_itself(
     assert facts["labels"] == ["object"] * regions
     assert facts["untrained"] == ["region encoder", "aggregator"]
     printed = json.loads(o2s(capsys, "detect", scan, "--json", "--config", config)[1])["boxes"]
-    centres = torch.tensor([box["centre"] for box in printed])
+    centres = torch.tensor([box["centre"] for box in printed], dtype=torch.float64)
     torch.testing.assert_close(tensors["boxes"][:, :3], centres, atol=1e-3, rtol=0)
 
     first = target.stat().st_mtime_ns

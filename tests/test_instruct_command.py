@@ -124,7 +124,7 @@ def test_everything(folder: Path, tmp_path: Path) -> None:
     assert counts["conversation"] == counts["dense_captioning"] == 2
     assert out.startswith(f"{len(dataset)} records (4 classification3d, 10 description3d, ")
     assert out.endswith(f" of 2 scenes, in {out_folder / 'train'}\n")
-    assert err == (
+    assert err.endswith(  # behind how long each step took, where that is more than a second
         "o2s: skipped annotations: 8 of scenes that are not prepared, 8 of scenes of another "
         "split, 1 of objects that their scene does not have; see "
         f"{out_folder / 'train' / 'skipped.json'}\n"
