@@ -87,6 +87,7 @@ class RegionAligner(nn.Module):
         has_image: Bool[Tensor, "B"],
         text_ids: Int64[Tensor, "B"],
         classes: Int64[Tensor, "B"],
+        share: float = 1.0,
     ) -> AlignmentLoss:
         """The loss of one batch, over the batches of all processes.
 
@@ -96,26 +97,28 @@ class RegionAligner(nn.Module):
             has_image: which rows have one.
             text_ids: equal for equal texts.
             classes: the class of each region.
+            share: of its groups that Point-BERT looks at.
         """
-        embedded = self.point_bert.embed(points).float()
-        embedded, texts, images, has_image, text_ids, classes = (
-            gather(t) for t in (embedded, texts, images, has_image, text_ids, classes)
-        )
-        config = self.objective
-        own = torch.eye(len(embedded), dtype=torch.bool, device=embedded.device)
-        same_text = text_ids[:, None] == text_ids
-        positives = own | same_text if config.several_positives else own
-        same_class = (classes[:, None] == classes) if config.mask_same_class else own
-        text = info_nce(embedded, texts, self.scale, positives, same_class & ~positives)
-        image = embedded.new_zeros(())
-        if config.image_weight and has_image.any():
-            shown = has_image.nonzero().squeeze(1)
-            ignored = (same_class & ~own)[shown][:, shown]
-            image = info_nce(
-                embedded[shown], images[shown], self.scale, own[shown][:, shown], ignored
+        embedded = self.point_bert.embed(points, share).float()
+        with torch.autocast(embedded.device.type, enabled=False):  # products of bfloat16 are rough
+            embedded, texts, images, has_image, text_ids, classes = (
+                gather(t) for t in (embedded, texts, images, has_image, text_ids, classes)
             )
-        loss = config.text_weight * text + config.image_weight * image
-        return AlignmentLoss(loss, text, image)
+            config = self.objective
+            own = torch.eye(len(embedded), dtype=torch.bool, device=embedded.device)
+            same_text = text_ids[:, None] == text_ids
+            positives = own | same_text if config.several_positives else own
+            same_class = (classes[:, None] == classes) if config.mask_same_class else own
+            text = info_nce(embedded, texts, self.scale, positives, same_class & ~positives)
+            image = embedded.new_zeros(())
+            if config.image_weight and has_image.any():
+                shown = has_image.nonzero().squeeze(1)
+                ignored = (same_class & ~own)[shown][:, shown]
+                image = info_nce(
+                    embedded[shown], images[shown], self.scale, own[shown][:, shown], ignored
+                )
+            loss = config.text_weight * text + config.image_weight * image
+            return AlignmentLoss(loss, text, image)
 
 
 def info_nce(

@@ -52,6 +52,7 @@ from o2s.options import (
     UnitOption,
     Up,
     UpOption,
+    check_picture,
 )
 from o2s.terminal import (
     ConsoleHandler,
@@ -65,6 +66,7 @@ from o2s.terminal import (
     print_json,
     progress_bar,
     read_scan,
+    say_empty,
     say_untrained,
     step,
 )
@@ -121,10 +123,13 @@ def ask(
     threads: ThreadsOption = None,
 ) -> None:
     """Answer a question about a scan, or several, each after what was said before."""
+    for question in questions:
+        if not question.strip():
+            raise InputError("a question is empty; expected words")
     set_threads(threads)
     with progress_bar() as progress:
         source = ModelSource(model, config, override or [], language_model, trust_pickle)
-        _, answerer, look = see(progress, scan, up, unit, source, device)
+        scene, answerer, look = see(progress, scan, up, unit, source, device)
         from o2s.llm.answering import TokenClock  # after `see`, which loads it and says so
 
         with step(progress, "answering"):
@@ -143,6 +148,7 @@ def ask(
         if len(questions) == 1:
             logger.info("%s", clock)
     say_untrained(answerer.untrained)
+    say_empty(scene, look.boxes)
     if json_output:
         said = [answer_json(scan, answer, len(look.boxes)) for answer in answers]
         print_json(said[0] if len(said) == 1 else {"answers": said})
@@ -168,18 +174,20 @@ def caption(
     threads: ThreadsOption = None,
 ) -> None:
     """Describe every object of a scan: box, label, score and sentence."""
+    check_picture(picture)
     set_threads(threads)
     with progress_bar() as progress:
         source = ModelSource(model, config, override or [], language_model, trust_pickle)
         scene, answerer, look = see(progress, scan, up, unit, source, device)
         captions = caption_all(progress, answerer, look, max_new_tokens)
     say_untrained(answerer.untrained)
-    if picture is not None:
-        draw(scene, look.boxes, picture, captions, answerer.untrained)
+    say_empty(scene, look.boxes)
     if json_output:
         print_json(boxes_json(scan, scene, look.boxes, captions))
     else:
         print_boxes(scene, look.boxes, captions)
+    if picture is not None:
+        draw(scene, look.boxes, picture, captions, answerer.untrained)
 
 
 @app.command(epilog="Example: o2s detect room.ply --json > boxes.json")
@@ -200,6 +208,7 @@ def detect(
     """Find the objects of a scan: boxes, and classes where the detector knows them."""
     from o2s.encoder import build_detector
 
+    check_picture(picture)
     set_threads(threads)
     overrides = [*(override or [])]
     if detector is not None:
@@ -211,12 +220,13 @@ def detect(
         with step(progress, "finding objects"):
             boxes = module(scene).best(encoder_config.max_regions)
     say_untrained(["detector"] if module.needs_training else [])
-    if picture is not None:
-        draw(scene, boxes, picture)
+    say_empty(scene, boxes)
     if json_output:
         print_json(boxes_json(scan, scene, boxes))
     else:
         print_boxes(scene, boxes)
+    if picture is not None:
+        draw(scene, boxes, picture)
 
 
 @app.command(epilog="Example: o2s encode rooms/*.ply --out encoded")
@@ -238,12 +248,16 @@ def encode(
     was interrupted can be run again and does the rest.
     """
     from o2s import encoded
+    from o2s.encoder import part_digests
 
+    if out_folder.is_file():
+        raise InputError(f"--out {out_folder}: is a file; expected a folder")
     set_threads(threads)
     encoded.check_names(scans, out_folder)
     source = ModelSource(model, config, override or [], trust_pickle=trust_pickle)
     encoder, untrained = load_encoder(source)
     encoder.to(find_device(device))
+    parts = part_digests(encoder.state_dict())
     done = failed = 0
     out_folder.mkdir(parents=True, exist_ok=True)
     with progress_bar() as progress:
@@ -255,7 +269,8 @@ def encode(
                     continue
                 scene = read_scan(progress, scan, up, unit)
                 tokens = encoder.gather([look_at(progress, encoder, scene)])[0]
-                encoded.write(target, scene, tokens, untrained=untrained, made_from=made_from)
+                facts = {"untrained": untrained, "made_from": made_from, "parts": parts}
+                encoded.write(target, scene, tokens, **facts)
                 done += 1
             except InputError as error:
                 failed += 1

@@ -91,6 +91,7 @@ def demo(
 def _show(progress: Progress, answerer: "SceneAnswerer", name: str, folder: Path) -> None:
     """All of one scan."""
     from o2s import encoded
+    from o2s.encoder import part_digests
     from o2s.io import bundled_scan
     from o2s.llm.saved import untrained_for_tokens
 
@@ -107,6 +108,7 @@ def _show(progress: Progress, answerer: "SceneAnswerer", name: str, folder: Path
         answerer.tokens(look),
         untrained=untrained_for_tokens(answerer.model.config),
         made_from=encoded.fingerprint(scan, answerer.model.encoder, up="auto", unit="auto"),
+        parts=part_digests(answerer.model.encoder.state_dict()),
     )
     untrained = {"untrained": answerer.untrained}
     write_json(folder / "objects.json", boxes_json(scan, scene, look.boxes, captions) | untrained)

@@ -95,11 +95,11 @@ def detection(
     from o2s.evaluate.detection_pictures import draw_detections
     from o2s.evaluate.report import versions, write_report
     from o2s.evaluate.scene_boxes import (
-        class_names,
         prepared_scans,
         read_predicted_boxes,
         read_true_boxes,
         require_same_scenes,
+        scored_classes,
     )
     from o2s.loading import ModelSource, set_threads
     from o2s.terminal_report import print_report
@@ -116,7 +116,7 @@ def detection(
     with progress_bar() as progress:
         with step(progress, "reading true boxes"):
             truth = read_true_boxes(reference, classes, split)
-            names = class_names(reference, classes, truth)
+            names = scored_classes(reference, classes, truth)
             names = _without(names, leave_out or [])
         source: dict[str, Any] = {"name": predictions.resolve().name} if predictions else {}
         if predictions is None:
@@ -339,14 +339,12 @@ def _read_json(path: Path) -> Any:
 
 def _checksum(path: Path) -> str:
     """Of a file; of the .json files of a folder and of what its prepared scans were made from."""
-    from o2s.io.labelled import labelled_facts
+    from o2s.evaluate.scene_boxes import made_from
 
     if not path.is_dir():
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    digest = hashlib.sha256()
-    for file in sorted(path.glob("*.safetensors")):
-        facts = labelled_facts(file) or {}
-        digest.update(f"{file.name}\0{facts.get('made_from')}\0".encode())
+    scans = {file.name: file for file in path.glob("*.safetensors")}
+    digest = hashlib.sha256(made_from(scans).encode())
     for file in sorted(p for p in path.glob("*.json") if not p.name.startswith(".")):
         digest.update(f"{file.name}\0".encode() + file.read_bytes())
     return digest.hexdigest()

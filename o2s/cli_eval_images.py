@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from o2s.cli_eval_shared import check_folder
+from o2s.errors import InputError
 from o2s.options import JsonReportOption, OutFolderOption, SeedOption
 from o2s.terminal import progress_bar, step
 
@@ -57,6 +58,8 @@ def images(
 
     if out_folder is not None:
         check_folder(out_folder)
+    if overlap != 0.5 and task is not ImageTaskName.voc:
+        raise InputError("--iou goes with --task voc: other tasks have no boxes")
     with progress_bar() as progress, step(progress, "scoring"):
         report = score_images(
             predictions,

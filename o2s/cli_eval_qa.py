@@ -143,14 +143,10 @@ def qa(
         everything = questions
         given = read_answers(predictions)
         questions, answers = match_answers(everything, given, predictions, subset=subset)
-        asked = {question.id for question in questions}
         for name, path in (("blind", blind), ("shuffled", shuffled)):
             if path is not None:
                 others = read_answers(path)
-                for left in everything if subset else ():
-                    if left.id not in asked:
-                        others.pop(left.id, None)
-                _, baselines[name] = match_answers(questions, others, path, subset=False)
+                _, baselines[name] = match_answers(everything, others, path, asked=questions)
         made_from["predictions"] = file_facts(predictions)
         if len(questions) < len(everything):
             notes.append(f"A subset: {len(questions)} of {len(everything)} questions are scored.")

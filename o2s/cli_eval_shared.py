@@ -1,6 +1,5 @@
 """What the commands `o2s eval qa`, `captions` and `naming` share."""
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -97,6 +96,7 @@ def model_at_work(
         InputError: a scene is missing, or the folder holds a run with other settings.
     """
     from o2s.evaluate.running import begin_run, model_facts, open_scenes
+    from o2s.evaluate.scene_boxes import made_from, prepared_scans
     from o2s.files import alone_in
 
     with progress_bar() as progress:
@@ -105,24 +105,14 @@ def model_at_work(
         encoder, regions = answerer.model.encoder, settings["regions"]
         found = open_scenes(scenes, encoder, names, asked_by, regions, shell=shell)
         name = str(source.folder) if source.folder is not None else f"config {source.config}"
-        settings |= {"scenes": scenes.name, "scans": _made_from(scenes, names)}
+        scans = prepared_scans(scenes)
+        settings |= {"scenes": scenes.name, "scans": made_from({n: scans[n] for n in names})}
         settings |= model_facts(answerer, name)
         out_folder.mkdir(parents=True, exist_ok=True)
         with alone_in(out_folder), step(progress, what) as update:
             begin_run(out_folder, settings)
             yield Work(answerer, found, update)
     say_untrained(answerer.untrained)
-
-
-def _made_from(scenes: Path, names: Sequence[str]) -> str:
-    """A digest of what prepared scans were made from: answers about others are not theirs."""
-    from o2s.evaluate.scene_boxes import prepared_scans
-    from o2s.io.labelled import labelled_facts
-
-    digest, scans = hashlib.sha256(), prepared_scans(scenes)
-    for name in sorted(set(names)):
-        digest.update(f"{name}\0{(labelled_facts(scans[name]) or {}).get('made_from')}\0".encode())
-    return digest.hexdigest()
 
 
 def untrained_note(settings: Mapping[str, Any]) -> list[str]:

@@ -18,8 +18,12 @@ from o2s.options import (
     DrawsOption,
     JsonOption,
     SetOption,
+    TextKind,
+    TextKindOption,
+    TextTokenizerOption,
     ThreadsOption,
     TrustOption,
+    check_text_options,
 )
 from o2s.terminal import progress_bar, step
 
@@ -107,10 +111,12 @@ def zero_shot(
     text_model: Annotated[
         str | None,
         typer.Option(
-            help="Or a folder or hub name of a CLIP-like text model, to embed --classes. MiniLM, "
+            help="Or a folder, file or hub name of a text model, to embed --classes. MiniLM, "
             "which the region encoder of o2s was trained with, if neither is given."
         ),
     ] = None,
+    text_kind: TextKindOption = None,
+    text_tokenizer: TextTokenizerOption = None,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -149,6 +155,7 @@ def zero_shot(
     which is an input of this command, and piece by piece in OUT/features, so that a killed run goes
     on.
     """
+    from o2s.datasets.preparation import read_index
     from o2s.evaluate.object_features import (
         FURNITURE,
         AnnotatedScans,
@@ -165,16 +172,18 @@ def zero_shot(
     from o2s.view.confusion import draw_confusion
 
     _require_one({"FEATURES": features, "--scenes": scenes, "--shapes": shapes})
+    check_text_options(text_model, text_kind, text_tokenizer)
     if features is not None or text is not None:
         _require_one({"--text": text, "--text-model": text_model})
     elif text_model is None:
         text_model = MINILM
     if text is not None and (templates or template_set):
         raise InputError("--templates and --template-set go with --text-model, not with --text")
-    if features is not None and (model or overrides or split or cut is CutName.instances):
+    ours = model or overrides or config != ENCODER_CONFIG
+    if features is not None and (ours or split or cut is CutName.instances):
         raise InputError(
-            "--model, --set, --split and --cut go with --scenes, not with FEATURES; all but --cut "
-            "go with --shapes as well"
+            "--model, --config, --set, --split and --cut go with --scenes, not with FEATURES; all "
+            "but --cut go with --shapes as well"
         )
     if shapes is not None and (cut is CutName.instances or resample is Resampled.scenes):
         raise InputError("--cut and --resample scenes go with scans: --shapes has no scenes")
@@ -199,9 +208,13 @@ def zero_shot(
             stack.enter_context(alone_in(out_folder))
             clear_leftovers(out_folder)
         objects, scans, found = None, None, None
+        words = None
         if scenes is not None:
-            named_by = FURNITURE if text is None else str(text)
-            scans = AnnotatedScans.find(scenes, classes or named_by, split)
+            if text is not None and classes is None:
+                read_index(scenes)  # what is wrong with it is said first
+                words = _read_text(text)
+            known = None if words is None else words.classes
+            scans = AnnotatedScans.find(scenes, classes or FURNITURE, split, known)
             candidates = scans.classes
         else:
             candidates = None if classes is None else class_names(classes)
@@ -212,8 +225,14 @@ def zero_shot(
             found = _open_shapes(progress, layout, shapes, split or "test")
             candidates = candidates or found.classes
         named = candidates or (None if objects is None else objects.classes)
-        prompts = (text_model, templates, template_set, device)
-        words = _read_text(text) if text is not None else _embed_text(progress, named, *prompts)
+        if words is None and text is not None:
+            words = _read_text(text)
+        if words is None:
+            assert text_model is not None
+            prompts = _prompts(templates, template_set)
+            kind = (text_kind or TextKind.clip).value
+            tower = {"kind": kind, "tokenizer": text_tokenizer, "trust_pickle": trust_pickle}
+            words = _embed_text(progress, named, prompts, text_model, device, **tower)
         if write_text is not None:
             write_text_embeddings(words, write_text)
         cache = None if out_folder is None else out_folder / "features"
@@ -349,27 +368,31 @@ def _read_text(path: Path) -> "TextEmbeddings":
     return read_text_embeddings(path)
 
 
+def _prompts(templates: Path | None, template_set: str | None) -> Sequence[str]:
+    from o2s.evaluate.text_embeddings import TEMPLATES, read_templates
+
+    return read_templates(templates or TEMPLATES, template_set)
+
+
 def _embed_text(
     progress: "Progress",
     classes: Sequence[str] | None,
-    model: str | None,
-    templates: Path | None,
-    template_set: str | None,
+    prompts: Sequence[str],
+    model: str,
     device: str | None,
+    **tower: Any,
 ) -> "TextEmbeddings":
     from transformers.utils import logging as transformers_logging
 
-    from o2s.evaluate.text_embeddings import TEMPLATES, embed_classes, read_templates
+    from o2s.evaluate.text_embeddings import embed_classes
     from o2s.loading import find_device
 
-    assert model is not None
     if classes is None:
         raise InputError("--text-model needs --classes, a file of class names to embed")
     transformers_logging.disable_progress_bar()
-    prompts = read_templates(templates or TEMPLATES, template_set)
     with step(progress, "embedding class names") as update:
         found = find_device(device)
-        return embed_classes(classes, prompts, model, device=found, progress=update)
+        return embed_classes(classes, prompts, model, device=found, progress=update, **tower)
 
 
 def _require_one(given: Mapping[str, object]) -> None:

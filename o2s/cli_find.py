@@ -15,7 +15,6 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,12 +33,17 @@ from o2s.options import (
     ModelOption,
     ScanArgument,
     SetOption,
+    TextKind,
+    TextKindOption,
+    TextTokenizerOption,
     ThreadsOption,
     TrustOption,
     Unit,
     UnitOption,
     Up,
     UpOption,
+    check_picture,
+    check_text_options,
 )
 from o2s.terminal import boxes_json, out, print_json, progress_bar, read_scan, say_untrained, step
 
@@ -55,14 +59,6 @@ logger = logging.getLogger(__name__)
 
 EXAMPLE = "Example: o2s find room.ply 'a chair' --picture found.png"
 REGION_ENCODER = "region encoder"  # its name among the untrained parts
-
-
-class TextKind(StrEnum):
-    """What --text-model is."""
-
-    clip = "clip"
-    open_clip = "open_clip"
-    slip = "slip"
 
 
 @dataclass(frozen=True)
@@ -101,16 +97,8 @@ def find(
             "name; MiniLM if not given."
         ),
     ] = None,
-    text_kind: Annotated[
-        TextKind | None, typer.Option(help="What --text-model is; clip if not given.")
-    ] = None,
-    text_tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            help="With --text-kind slip: a folder or hub name of CLIP's tokenizer, if it does not "
-            "lie beside the checkpoint."
-        ),
-    ] = None,
+    text_kind: TextKindOption = None,
+    text_tokenizer: TextTokenizerOption = None,
     model: ModelOption = None,
     config: ConfigOption = ENCODER_CONFIG,
     override: SetOption = None,
@@ -126,9 +114,8 @@ def find(
     like the query than like the best of other names; below 0, that name fits better.
     """
     phrases = [check_query(query, i) for i, query in enumerate(queries, start=1)]
-    _check_text_options(text_model, text_kind, text_tokenizer)
-    if picture is not None and picture.is_dir():
-        raise InputError(f"--picture {picture}: is a folder; expected the name of a file")
+    check_text_options(text_model, text_kind, text_tokenizer)
+    check_picture(picture)
     names = _other_names(against)
     set_threads(threads)
     encoder, untrained = load_encoder(
@@ -158,12 +145,6 @@ def find(
                 found[i] = [replace(hit, object=numbers[hit.object]) for hit in best]
     parts = [part for part in untrained if part == REGION_ENCODER]
     say_untrained(parts)
-    if picture is not None:
-        from o2s.view.found import draw_found
-
-        hits = [[(hit.object, hit.similarity) for hit in best] for best in found]
-        note = " (by an untrained model)" if parts else ""
-        draw_found(scene, boxes, picture, queries, hits, note=note)
     if json_output:
         print_json(_found_json(scan, scene, boxes, queries, found))
     elif len(boxes) == 0:
@@ -171,6 +152,12 @@ def find(
     else:
         for query, best in zip(queries, found, strict=True):
             _print_found(scene, boxes, query, best)
+    if picture is not None:
+        from o2s.view.found import draw_found
+
+        hits = [[(hit.object, hit.similarity) for hit in best] for best in found]
+        note = " (by an untrained model)" if parts else ""
+        draw_found(scene, boxes, picture, queries, hits, note=note)
 
 
 def check_query(query: str, number: int) -> str:
@@ -179,7 +166,7 @@ def check_query(query: str, number: int) -> str:
     Raises:
         InputError: there is no word in it; `number` says which query it is.
     """
-    text = " ".join(query.split())
+    text = " ".join(query.encode(errors="replace").decode().split())  # no halves of letters
     if not any(letter.isalnum() for letter in text):
         raise InputError(f"query {number} is {text!r}; expected words, such as 'a chair'")
     return re.sub(r"^(?:an?|the) (?=\S)", "", text, flags=re.IGNORECASE)
@@ -255,16 +242,6 @@ def _other_names(file: Path | None) -> tuple[str, ...]:
     from o2s.datasets.furniture_classes import CLASSES
 
     return tuple(CLASSES)
-
-
-def _check_text_options(path: str | None, kind: TextKind | None, tokenizer: str | None) -> None:
-    if kind is not None and path is None:
-        raise InputError("--text-kind says what --text-model is: give that as well")
-    if tokenizer is not None and kind is not TextKind.slip:
-        raise InputError("--text-tokenizer goes with --text-kind slip; others bring their own")
-    for option, value in (("--text-model", path), ("--text-tokenizer", tokenizer)):
-        if value is not None and not value.strip():
-            raise InputError(f"{option} is empty; expected a folder, a file or a hub name")
 
 
 def _load_tower(

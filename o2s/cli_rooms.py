@@ -8,12 +8,14 @@ import typer
 from rich.table import Table
 
 from o2s.cli_prepare import WorkersOption, default_workers
-from o2s.terminal import err, out, progress_bar, step
+from o2s.options import check_picture
+from o2s.terminal import err, out, print_error, progress_bar, step
 
 if TYPE_CHECKING:
     from o2s.datasets.rooms import RoomsReport
 
 PREVIEWED = 12
+LEAST_MODELS = {"train": 1, "test": 2, "val": 6}  # of a class, for the split to get one
 
 
 def rooms(
@@ -47,6 +49,7 @@ def rooms(
     """
     from o2s.datasets.rooms import make_rooms, room_name
 
+    check_picture(preview, "--preview", (".jpg", ".jpeg", ".png"))
     with progress_bar() as progress, step(progress, "making rooms") as update:
         report = make_rooms(
             furniture,
@@ -57,6 +60,8 @@ def rooms(
             workers=default_workers(workers),
             progress=update,
         )
+    for why in report.unusable:
+        print_error(why)
     print_statistics(report)
     if preview is not None:
         draw_preview(out_folder, [room_name(i) for i in range(min(scenes, PREVIEWED))], preview)
@@ -78,6 +83,11 @@ def print_statistics(report: "RoomsReport") -> None:
     for split in ("train", "val", "test"):
         facts = [room for room in report.facts if room.split == split]
         objects = [thing for room in facts for thing in room.objects]
+        if facts and not objects:
+            print_error(
+                f"the {len(facts)} rooms of {split} are empty: the furniture has no model for "
+                f"{split}; expected at least {LEAST_MODELS[split]} of a class"
+            )
         if not objects:
             continue
         counts = Counter(thing.label for thing in objects)

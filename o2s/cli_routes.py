@@ -21,6 +21,7 @@ from o2s.options import (
     SetOption,
     ThreadsOption,
     TrustOption,
+    check_picture,
 )
 from o2s.terminal import out, print_json, print_wide, progress_bar, say_untrained, step
 
@@ -74,8 +75,7 @@ def routes(
     from o2s.loading import ModelSource, load_answerer, set_threads
 
     asked = read_questions(questions, by)
-    if picture is not None and picture.is_dir():
-        raise InputError(f"--picture {picture}: is a folder; expected the name of a file")
+    check_picture(picture)
     set_threads(threads)
     folder = Path(model) if Path(model).is_dir() else None
     name = "" if folder else model
@@ -92,12 +92,6 @@ def routes(
             expert,
             100 * uses[0].used[expert],
         )
-    if picture is not None:
-        import numpy as np
-
-        from o2s.view.routes import draw_routes
-
-        draw_routes(np.array([use.weights for use in uses]), [use.name for use in uses], picture)
     if json_output:
         weights = [[round(weight, 4) for weight in row] for row in found.tolist()]
         each = [
@@ -107,6 +101,12 @@ def routes(
         print_json({"groups": [asdict(use) for use in uses], "questions": each})
     else:
         _print(uses)
+    if picture is not None:
+        import numpy as np
+
+        from o2s.view.routes import draw_routes
+
+        draw_routes(np.array([use.weights for use in uses]), [use.name for use in uses], picture)
 
 
 def read_questions(path: Path, by: str | None) -> list[tuple[list[str], str]]:

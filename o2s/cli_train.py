@@ -156,5 +156,8 @@ def _print(report: "RegionReport", folder: Path) -> None:
 
 
 def _print_scores(name: str, scores: "Mapping[str, float]") -> None:
-    figures = ", ".join(f"{key} {100 * value:.1f}" for key, value in scores.items())
+    figures = ", ".join(
+        f"{key} {value:.3f}" if key.startswith("loss") else f"{key} {100 * value:.1f}"
+        for key, value in scores.items()
+    )
     out.print(f"{name}: {figures}", markup=False, highlight=False, soft_wrap=True)

@@ -162,6 +162,10 @@ def _matches(hint: Any, value: Any) -> bool:
     if origin in (list, Sequence):
         (item,) = get_args(hint) or (Any,)
         return isinstance(value, list) and all(_matches(item, v) for v in value)
+    if origin in (dict, Mapping):
+        key, item = get_args(hint) or (Any, Any)
+        held = value.items() if isinstance(value, dict) else [(None, None)]
+        return all(_matches(key, k) and _matches(item, v) for k, v in held)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
@@ -180,6 +184,8 @@ def _describe(hint: Any) -> str:
         return " or ".join(_describe(option) for option in get_args(hint))
     if origin in (list, Sequence):
         return "a list" + "".join(f" (each {_describe(item)})" for item in get_args(hint))
+    if origin in (dict, Mapping):
+        return "keys with " + _describe((get_args(hint) or (Any, Any))[1])
     if dataclasses.is_dataclass(hint):
         return "a group of keys"
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

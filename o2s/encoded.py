@@ -4,14 +4,15 @@ Tensors: tokens [Q, F], region_features [R, F], boxes [R, 7] (centre, size, head
 coordinates), scores [R], and where they were looked at region_colors [R, 9]. Metadata `o2s`, a JSON
 object: scan, labels, from_file (4x4: from the file's coordinates to the scene's), offset (3, from
 the scene's coordinates to the world's), untrained (the parts of the model that hold random
-numbers), made_from (a checksum of scan, encoder and options).
+numbers), made_from (a checksum of scan, encoder and options), parts (digests of the weights of
+detector and region encoder).
 """
 
 import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,15 @@ def is_current(path: Path, made_from: str) -> bool:
 
 
 def write(
-    path: Path, scene: Scene, tokens: SceneTokens, *, untrained: Sequence[str], made_from: str
+    path: Path,
+    scene: Scene,
+    tokens: SceneTokens,
+    *,
+    untrained: Sequence[str],
+    made_from: str,
+    parts: Mapping[str, str],
 ) -> None:
-    """Write one encoded scan, whole or not at all."""
+    """Write one encoded scan, whole or not at all; `parts` as of `encoder.part_digests`."""
     boxes = tokens.boxes.tensor.double()  # float32 would lose decimetres of map coordinates
     boxes[:, :3] += scene.offset
     metadata = {
@@ -97,6 +104,7 @@ def write(
         "offset": scene.offset.tolist(),
         "untrained": list(untrained),
         "made_from": made_from,
+        "parts": dict(parts),
     }
     tensors: dict[str, torch.Tensor] = {
         "tokens": tokens.tokens,
@@ -123,6 +131,7 @@ class EncodedScan:
     look: RegionFeatures
     offset: Float64[torch.Tensor, "3"]
     made_from: str
+    parts: Mapping[str, str]  # digests of detector and region encoder; none in older files
 
 
 def read(path: Path) -> EncodedScan:
@@ -141,7 +150,7 @@ def read(path: Path) -> EncodedScan:
         boxes = Boxes(centres, sides[:, :3], sides[:, 3], tensors["scores"], labels)
         colors = tensors.get("region_colors")
         look = RegionFeatures(boxes, tensors["region_features"], colors)
-        return EncodedScan(facts["scan"], look, offset, facts["made_from"])
+        return EncodedScan(facts["scan"], look, offset, facts["made_from"], facts.get("parts", {}))
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(

@@ -6,7 +6,8 @@ Scene -> detector                   Boxes        R regions of interest
       -> QueryAggregator            SceneTokens  [Q, F]
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -70,6 +71,24 @@ class EncoderConfig:
             return self.point_bert_weights
         named = isinstance(self.point_bert, str) and self.point_bert in PRETRAINED
         return str(self.point_bert) if named else None
+
+
+# What tuning leaves as it is, by the beginnings of the names of its weights.
+_FROZEN = {"detector": "detector.", "region encoder": "point_bert."}
+
+
+def part_digests(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """A short digest of the weights of the detector and of the region encoder, in half precision,
+    out of the state of a SceneEncoder."""
+    found = {}
+    for part, prefix in _FROZEN.items():
+        digest = hashlib.sha256()
+        for name in sorted(name for name in state if name.startswith(prefix)):
+            digest.update(f"encoder.{name}".encode())
+            value = state[name].detach().cpu()
+            digest.update((value.half() if value.is_floating_point() else value).numpy().tobytes())
+        found[part] = digest.hexdigest()[:16]
+    return found
 
 
 class SceneEncoder(nn.Module):

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from o2s.errors import InputError
+
 
 class Up(StrEnum):
     """Which axis of the file points up."""
@@ -26,6 +28,8 @@ class Unit(StrEnum):
     m = "m"
     cm = "cm"
     mm = "mm"
+    ft = "ft"
+    inch = "in"
 
 
 class DetectorName(StrEnum):
@@ -36,10 +40,45 @@ class DetectorName(StrEnum):
     clusters = "clusters"
 
 
+class TextKind(StrEnum):
+    """What --text-model is."""
+
+    clip = "clip"
+    open_clip = "open_clip"
+    slip = "slip"
+
+
+def check_picture(
+    path: Path | None, option: str = "--picture", suffixes: tuple[str, ...] = (".png",)
+) -> None:
+    """Raise InputError, before any work, unless a picture can have this name."""
+    if path is None:
+        return
+    expected = f"expected the name of a {' or '.join(suffixes)} file"
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; {expected}")
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{option} {path}: {expected}")
+
+
+def check_text_options(path: str | None, kind: TextKind | None, tokenizer: str | None) -> None:
+    """Raise InputError where --text-model, --text-kind and --text-tokenizer do not go together."""
+    if kind is not None and path is None:
+        raise InputError("--text-kind says what --text-model is: give that as well")
+    if tokenizer is not None and kind is not TextKind.slip:
+        raise InputError("--text-tokenizer goes with --text-kind slip; others bring their own")
+    for option, value in (("--text-model", path), ("--text-tokenizer", tokenizer)):
+        if value is not None and not value.strip():
+            raise InputError(f"{option} is empty; expected a folder, a file or a hub name")
+
+
 DEFAULT_CONFIG = "o2s_tiny"  # the model that comes with o2s
 ENCODER_CONFIG = "tiny"  # detector and region encoder, for what needs no language model
 
-ScanArgument = Annotated[Path, typer.Argument(help="A scan: .ply, .pcd, .npz or .safetensors.")]
+ScanArgument = Annotated[
+    Path,
+    typer.Argument(help="A scan: .ply, .pcd, .npz, .npy, .xyz, .txt, .csv, .pts or .safetensors."),
+]
 UpOption = Annotated[Up, typer.Option(help="The axis that points up in the file.")]
 UnitOption = Annotated[Unit, typer.Option(help="The file's unit of length.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -54,6 +93,16 @@ SetOption = Annotated[
 LanguageModelOption = Annotated[
     str | None,
     typer.Option(help="A folder, a hub name or smollm2-135m, instead of the config's."),
+]
+TextKindOption = Annotated[
+    TextKind | None, typer.Option(help="What --text-model is; clip if not given.")
+]
+TextTokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="With --text-kind slip: a folder or hub name of CLIP's tokenizer, if it does not "
+        "lie beside the checkpoint."
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(help="CPU threads; half of the processors if not given.")

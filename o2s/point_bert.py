@@ -12,7 +12,8 @@ and ULIP-2, Xue et al., CVPR 2023 and 2024 (github.com/salesforce/ULIP, models/p
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,9 @@ class PointBertConfig:
     `regions.normalise`). `group_width` is the width of the mini-PointNet's output; its hidden
     layers are a half, one and two times as wide. `skip_near_origin` repeats a quirk of the CUDA
     sampler that the published weights were trained with: group centres within 3.2 cm of the
-    origin are never chosen. It makes holes and exists for parity only.
+    origin are never chosen. It makes holes and exists for parity only. `up` is the axis that points
+    up in what the weights learned from: regions come with z up and are turned where it is "y", as
+    in the sets of ULIP (data/dataset_3d.py, `rotate_point_cloud` turns about y).
     """
 
     channels: int = 3
@@ -44,6 +47,7 @@ class PointBertConfig:
     embedding: int = 512
     drop_path: float = 0.1
     skip_near_origin: bool = False
+    up: Literal["y", "z"] = "z"
 
     def __post_init__(self) -> None:
         if self.channels not in (3, 6, 7):
@@ -103,7 +107,7 @@ class PointBert(nn.Module):
         )
 
     @classmethod
-    def from_ulip(cls, state: Mapping[str, Tensor]) -> "PointBert":
+    def from_ulip(cls, state: Mapping[str, Tensor], up: Literal["y", "z"] = "z") -> "PointBert":
         """The point encoder inside a public ULIP or ULIP-2 checkpoint.
 
         Args:
@@ -112,11 +116,14 @@ class PointBert(nn.Module):
                 32, as in both public models. The image and text towers and `logit_scale` that lie
                 in the same file are passed over.
 
+            up: "y" for an encoder of regions with z up, "z" for one that takes points just as the
+                published module does.
+
         Raises:
             ValueError: a key is missing, left over, or has an unexpected shape.
         """
         ours, left_over = _split_ulip_keys(state)
-        model = cls(_ulip_config(ours))
+        model = cls(replace(_ulip_config(ours), up=up))
         expected = model.state_dict()
         missing = sorted(expected.keys() - ours.keys())
         left_over += sorted(ours.keys() - expected.keys())
@@ -133,13 +140,16 @@ class PointBert(nn.Module):
         model.load_state_dict(ours)
         return model
 
-    def forward(self, points: Float[Tensor, "R P C"]) -> Float[Tensor, "R F"]:
+    def forward(self, points: Float[Tensor, "R P C"], share: float = 1.0) -> Float[Tensor, "R F"]:
         """The feature of each region.
 
         Args:
-            points: xyz centred with largest norm 1 and, where the model takes 6 or 7 channels, RGB
-                in [0, 1] and the size. Fewer points than neighbours or groups are allowed: indices
-                repeat.
+            points: xyz, z up, centred with largest norm 1 and, where the model takes 6 or 7
+                channels, RGB in [0, 1] and the size. Fewer points than neighbours or groups are
+                allowed: indices repeat.
+            share: of the groups that are looked at, above 0; others are drawn for each region. To
+                mask what is learned from makes training faster, and objects more partial (FLIP: Li
+                et al., CVPR 2023).
 
         Raises:
             ValueError: the number of channels is not the model's.
@@ -149,7 +159,12 @@ class PointBert(nn.Module):
             raise ValueError(f"points have {points.shape[-1]} channels, the model takes {expected}")
         if len(points) == 0:
             return points.new_zeros(0, self.config.feature_width)
+        if self.config.up == "y":
+            x, y, z, *rest = points.unbind(dim=-1)
+            points = torch.stack([x, z, -y, *rest], dim=-1)
         groups, centres = self._group(points)
+        if share < 1:
+            groups, centres = _drawn(groups, centres, max(1, round(share * self.config.groups)))
         tokens = self.reduce_dim(self.encoder(groups))
         position = self.pos_embed(centres)
         tokens = torch.cat([self.cls_token.expand(len(points), -1, -1), tokens], dim=1)
@@ -157,9 +172,9 @@ class PointBert(nn.Module):
         tokens = self.norm(self.blocks(tokens, position))
         return torch.cat([tokens[:, 0], tokens[:, 1:].amax(dim=1)], dim=-1)
 
-    def embed(self, points: Float[Tensor, "R P C"]) -> Float[Tensor, "R E"]:
-        """Unit vectors in the space shared with images and text."""
-        return self.to_shared(self(points))
+    def embed(self, points: Float[Tensor, "R P C"], share: float = 1.0) -> Float[Tensor, "R E"]:
+        """Unit vectors in the space shared with images and text; arguments as of `forward`."""
+        return self.to_shared(self(points, share))
 
     def to_shared(self, features: Float[Tensor, "*R F"]) -> Float[Tensor, "*R E"]:
         """Features, as `forward` gives them, as unit vectors in the shared space."""
@@ -179,6 +194,15 @@ class PointBert(nn.Module):
         groups = group(points, neighbours)
         relative = groups[..., :3] - centres[:, :, None]
         return torch.cat([relative, groups[..., 3:]], dim=-1), centres
+
+
+def _drawn(
+    groups: Float[Tensor, "R G K C"], centres: Float[Tensor, "R G 3"], count: int
+) -> tuple[Float[Tensor, "R H K C"], Float[Tensor, "R H 3"]]:
+    """So many groups of each region, at random, with their centres."""
+    order = torch.rand(centres.shape[:2], device=centres.device).argsort(dim=1)[:, :count, None]
+    chosen = groups.gather(1, order[..., None].expand(-1, -1, *groups.shape[2:]))
+    return chosen, centres.gather(1, order.expand(-1, -1, 3))
 
 
 # What lies beside the point encoder in public checkpoints: the SLIP and OpenCLIP towers.

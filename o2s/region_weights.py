@@ -30,7 +30,7 @@ def load_region_encoder(name: str, trust_pickle: bool = False) -> PointBert:
         return read_region_encoder(path)[0]
     state = read_tensors(path, ["state_dict"], trust_pickle)
     try:
-        return PointBert.from_ulip(state)
+        return PointBert.from_ulip(state, up="y")
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,7 +79,8 @@ def print_boxes(scene: "Scene", boxes: "Boxes", captions: list[str] | None = Non
 
 def print_json(value: dict[str, Any]) -> None:
     """JSON on standard output, and nothing else there."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    print(json.dumps(value, indent=2, ensure_ascii=encoding != "utf8"))
 
 
 def draw(
@@ -93,6 +95,22 @@ def draw(
 
     note = " (captions by an untrained model)" if captions and untrained else ""
     draw_scene(scene, boxes, path, captions=captions, title=scene.name + note)
+
+
+def say_empty(scene: "Scene", boxes: "Boxes") -> None:
+    """Warn, on standard error, of a scan in which no object was found."""
+    if len(boxes):
+        return
+    extent = scene.points.amax(dim=0) - scene.points.amin(dim=0)
+    sides = " x ".join(f"{side:.1f}" for side in extent.tolist())
+    err.print(
+        f"no objects found in {scene.name} ({len(scene)} points, {sides} m): what is said of it "
+        "does not rest on the scan. Is it a scan of a room, in the unit that --unit says?",
+        style="yellow",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def say_untrained(parts: list[str]) -> None:

@@ -40,6 +40,7 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 SECONDS = 60  # that a factory has
+HANGING = 2.0  # metres above the floor, of lamps that hang from the ceiling
 FACES = 20_000  # of a piece; finer meshes are reduced
 FACTORIES = {  # class: (name, module below infinigen.assets.objects, factory), in turns
     "lamp": (
@@ -164,8 +165,10 @@ def main() -> None:
     made = [(p.file, p.source[0], p.label) for p in pieces if (options.out / p.file).exists()]
     with (options.out / "furniture.csv").open("w", newline="") as table:
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(("file", "name", "class", "creator", "licence"))
-        writer.writerows((*row, "Infinigen", "BSD-3-Clause") for row in made)
+        writer.writerow(("file", "name", "class", "creator", "licence", "elevation"))
+        for file, name, label in made:
+            hangs = HANGING if name.startswith("ceiling") else ""
+            writer.writerow((file, name, label, "Infinigen", "BSD-3-Clause", hangs))
     print(f"{len(made)} of {len(pieces)} pieces in {options.out}")
 
 

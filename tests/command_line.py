@@ -1,5 +1,6 @@
 """The command as a test runs it, in this process."""
 
+import re
 import sys
 
 import pytest
@@ -14,3 +15,8 @@ def o2s(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
         cli.main()
     printed = capsys.readouterr()
     return int(ended.value.code or 0), printed.out, printed.err
+
+
+def untimed(err: str) -> str:
+    """Standard error without the lines that steps of more than a second leave."""
+    return re.sub(r"(?m)^o2s: [^\n]*: [\d.]+ s\n", "", err)

@@ -95,6 +95,16 @@ def test_rows_without_an_image_are_not_read() -> None:
     assert float(model(**rows).image) == 0
 
 
+def test_the_loss_is_taken_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given = aligner(AlignmentConfig(initial_scale=60.0)), batch()
+    monkeypatch.setattr(PointBert, "embed", lambda *_: unit(6, 5))
+    exact = model(**given)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(**given)
+    assert rough.loss.dtype == torch.float32
+    assert float(rough.loss.detach()) == float(exact.loss.detach())
+
+
 def test_weights_add_the_two_halves() -> None:
     rows = batch()
     found = aligner(AlignmentConfig(text_weight=0.3, image_weight=2.0))(**rows)

@@ -387,7 +387,7 @@ def test_a_query_that_was_cut_is_said(find, asked):
         (("chair", "--text-kind", "slip"), "--text-kind says what --text-model is"),
         (("chair", "--text-model", "c", "--text-tokenizer", "t"), "--text-tokenizer goes with"),
         (("chair", "--text-model", ""), "--text-model is empty"),
-        (("chair", "--picture", "."), "--picture .: is a folder; expected the name of a file"),
+        (("chair", "--picture", "."), "--picture .: is a folder; expected the name of a .png file"),
         (("chair", "--against", "nowhere.txt"), "nowhere.txt: no such file"),
         (("chair", "--model", "nowhere"), "nowhere"),
     ],

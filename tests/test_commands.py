@@ -140,6 +140,17 @@ def test_caption_describes_each_box(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("command", ["detect", "caption"])
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(
+    capsys: pytest.CaptureFixture[str], scan: Path, tmp_path: Path, command: str
+) -> None:
+    for name in (".", "room.jpg"):
+        code, out, err = o2s(capsys, command, scan, "--picture", tmp_path / name)
+        assert (code, out) == (2, "")
+        assert "expected the name of a .png file" in err
+        assert err.count("\n") == 1
+
+
 def test_brackets_are_text_and_no_markup(
     capsys: pytest.CaptureFixture[str],
     scan: Path,
@@ -194,6 +205,19 @@ def test_encode_writes_what_is_documented_and_does_not_repeat_itself(
     assert o2s(capsys, *command)[0] == 0
     assert torch.equal(load_file(target)["tokens"], tensors["tokens"])
     assert os.listdir(out_folder) == [target.name]
+
+
+def test_what_encode_wrote_is_no_scan(
+    capsys: pytest.CaptureFixture[str], scan: Path, config: str, tmp_path: Path
+) -> None:
+    made = tmp_path / f"{scan.stem}.safetensors"
+    assert o2s(capsys, "encode", scan, "--out", tmp_path, "--config", config)[0] == 0
+    told = [
+        o2s(capsys, *c, "--config", config)
+        for c in (("detect", made), ("encode", scan, "--out", made))
+    ]
+    assert "an encoded scan, of `o2s encode`; expected the scan" in told[0][2]
+    assert "is a file; expected a folder" in told[1][2]
 
 
 def test_encode_names_what_fails_and_finishes_the_rest(
@@ -374,3 +398,17 @@ def test_the_real_language_model_answers_about_a_large_scan(tmp_path: Path) -> N
     assert "loading the language model" in done.stderr
     kilobytes = int(done.stderr.splitlines()[-1])
     assert kilobytes < 6e6
+
+
+def test_a_scan_without_objects_is_told(
+    capsys: pytest.CaptureFixture[str], config: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "one.npz", points=np.zeros((1, 3)))
+    for command in (("ask", "how many?"), ("detect",), ("caption",)):
+        name, *rest = command
+        code, _, err = o2s(capsys, name, tmp_path / "one.npz", *rest, "--config", config)
+        assert code == 0, err
+        assert "no objects found in one (1 points" in err
+    code, _, err = o2s(capsys, "ask", tmp_path / "one.npz", " ", "--config", config)
+    assert code == 2
+    assert "a question is empty" in err

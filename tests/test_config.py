@@ -191,6 +191,12 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, "", "name=racer") == Bicycle("racer")
 
 
+@pytest.mark.parametrize("weights", ["5", "null", "{VQA3D: often}", "[VQA3D]"])
+def test_numbers_by_name_are_checked(weights: str) -> None:
+    with pytest.raises(InputError, match=r"data\.weights: .* expected keys with a number"):
+        config.load("scene_lm_tiny", InstructionRecipe, [f"data.weights={weights}"])
+
+
 REGION_RECIPES = ("regions_tiny", "ulip1_scannet", "ulip2_objaverse")
 INSTRUCTION_RECIPES = ("scene_lm_tiny", "octavius_3d")
 DETECTOR_RECIPES = ("tr3d_tiny", "tr3d_scannet", "3detr_scannet")

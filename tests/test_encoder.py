@@ -195,7 +195,7 @@ def test_a_ulip_checkpoint_brings_weights_and_size(tmp_path: Path) -> None:
     model = write_ulip(path)
     config = small_encoder_config(point_bert_weights=str(path))
     built = SceneEncoder.build(config)
-    assert built.config.point_bert == PUBLIC
+    assert built.config.point_bert == replace(PUBLIC, up="y")
     assert built.config.point_bert_weights is None  # the weights now belong to the encoder
     assert untrained_parts(config, built.detector) == ["aggregator"]
     for key, value in model.state_dict().items():

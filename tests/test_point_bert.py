@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from o2s import point_bert
+from o2s.datasets.object_files import z_up
 from o2s.point_bert import SIZES, Block, PointBert, PointBertConfig
 
 TINY = PointBertConfig(
@@ -295,6 +297,32 @@ def test_a_public_checkpoint_gives_weights_and_sizes(config: PointBertConfig, pr
     expected = random_state(manifest(config))
     assert model.state_dict().keys() == expected.keys()
     assert all(torch.equal(model.state_dict()[key], value) for key, value in expected.items())
+
+
+def test_a_share_of_the_groups_may_be_looked_at() -> None:
+    torch.manual_seed(0)
+    model, points = PointBert(SMALL).eval(), torch.rand(3, 40, 3)
+    groups = torch.arange(3 * 5 * 2 * 4.0).view(3, 5, 2, 4)
+    centres = groups[:, :, 0, :3]
+    chosen, places = point_bert._drawn(groups, centres, 3)
+    assert chosen.shape == (3, 3, 2, 4)
+    for region in range(3):
+        rows = [(centres[region] == place).all(dim=1).nonzero().item() for place in places[region]]
+        assert len(set(rows)) == 3
+        assert torch.equal(chosen[region], groups[region][rows])
+    few = torch.stack([model(points, share=0.5) for _ in range(2)])
+    assert not torch.equal(few[0], few[1])
+    torch.testing.assert_close(model(points, share=1.0), model(points))
+    torch.testing.assert_close(model(points, share=1e-9).isfinite().all(), torch.tensor(True))
+
+
+def test_regions_are_turned_for_weights_that_know_y_as_up() -> None:
+    state = checkpoint(SMALL_COLORED)
+    published, ours = PointBert.from_ulip(state), PointBert.from_ulip(state, up="y")
+    points = torch.rand(2, 40, 6)
+    upright = torch.cat([torch.tensor(z_up(p[:, :3].numpy())) for p in points]).view(2, 40, 3)
+    upright = torch.cat([upright, points[..., 3:]], dim=-1)
+    torch.testing.assert_close(ours.eval()(upright), published.eval()(points))
 
 
 @pytest.mark.parametrize("key", ["norm.bias", "blocks.blocks.0.attn.qkv.weight", "cls_token"])

@@ -1,5 +1,6 @@
 """Files of region encoders: what is written is read again, and nothing else is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,16 @@ def test_a_scene_encoder_takes_the_size_from_the_file(written: tuple[Path, Point
     assert encoder.point_bert.config == SIZE
     assert encoder.width == 64
     assert "region encoder" not in untrained_parts(config, encoder.detector)
+
+
+def test_public_weights_know_y_as_up(tmp_path: Path) -> None:
+    config = PointBertConfig(width=64, depth=1, heads=1, group_width=16, embedding=32)
+    state = PointBert(config).state_dict()
+    named = {k if k == "pc_projection" else f"point_encoder.{k}": v for k, v in state.items()}
+    save_file(named, tmp_path / "public.safetensors")
+    assert load_region_encoder(str(tmp_path / "public.safetensors")).config == replace(
+        config, up="y"
+    )
 
 
 def test_a_damaged_file_is_one_line(written: tuple[Path, PointBert], tmp_path: Path) -> None:

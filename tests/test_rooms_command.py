@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import o2s
+from command_line import o2s, untimed
 from PIL import Image
 from rooms_library import write_rooms_library
 
@@ -33,7 +33,7 @@ def test_from_furniture_to_instructions(capsys: pytest.CaptureFixture[str], tmp_
         assert image.width == 800
     assert "0 rooms made, 2 already there" in o2s(capsys, *command)[1]
     code, out, err = o2s(capsys, "prepare", "scannet", rooms, "--out", prepared, "--workers", 1)
-    assert (code, err) == (0, "")
+    assert (code, untimed(err)) == (0, "")
     assert "2 prepared, 0 already there, 0 failed" in out
     language = rooms / "language"
     questions = json.loads((language / "ScanQA_v1.0_train.json").read_text())
@@ -68,3 +68,32 @@ def test_wrong_options_are_one_line(
     assert code == 2
     assert expected in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["sheet", "sheet.svg", "folder.png"])
+def test_a_preview_that_cannot_be_drawn_is_refused_before_the_work(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    furniture = write_rooms_library(tmp_path / "furniture")
+    command = ("rooms", "--furniture", furniture, "--out", tmp_path / "rooms", "--scenes", 1)
+    code, _, err = o2s(capsys, *command, "--preview", tmp_path / name)
+    assert code == 2
+    assert "expected the name of a .jpg or .jpeg or .png file" in err
+    assert not (tmp_path / "rooms").exists()
+
+
+def test_empty_rooms_and_furniture_that_cannot_be_read_are_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    furniture = write_rooms_library(tmp_path / "furniture")
+    table = furniture / "furniture.csv"
+    columns = table.read_text().splitlines()[0].split(",")
+    values = {"file": "gone.glb", "name": "gone", "class": "chair"}
+    row = ",".join(values.get(column, "") for column in columns)
+    table.write_text(f"{table.read_text()}{row}\n")
+    command = ("rooms", "--furniture", furniture, "--out", tmp_path / "rooms", "--scenes", 9)
+    code, _, err = o2s(capsys, *command, "--seed", 1, "--workers", 2)
+    assert code == 0, err
+    assert "furniture/gone is left out: cannot be read" in err
+    assert "the 1 rooms of val are empty" in err

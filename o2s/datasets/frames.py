@@ -31,11 +31,11 @@ class Frames:
 
     def is_current(self, entry: Entry, prepared: Path) -> bool:
         done = prepared.parent / self.folder / entry.name / _DONE
-        if not _stream(entry).exists():  # deleted once its frames were written
-            return done.is_file()
-        if not is_newer([done], _stream(entry)):
+        if not _of_this_stream(done, entry):
             return False
-        return json.loads(done.read_bytes()).get("stream_bytes") == _stream(entry).stat().st_size
+        stream = _stream(entry)
+        held = json.loads(done.read_bytes()).get("stream_bytes")
+        return not stream.exists() or held == stream.stat().st_size
 
     def write(self, entry: Entry, parsed: Parsed, prepared: Path) -> None:
         folder = prepared.parent / self.folder / entry.name
@@ -63,10 +63,9 @@ class Crops:
         return {"every": self.every, "per_object": self.per_object}
 
     def is_current(self, entry: Entry, prepared: Path) -> bool:
-        done = [prepared.parent / self.folder / entry.name / "crops.json"]
-        stream = _stream(entry)
-        fresh = not stream.exists() or is_newer(done, stream)
-        return not entry.labelled or (is_newer(done, prepared) and fresh)
+        done = prepared.parent / self.folder / entry.name / "crops.json"
+        fresh = _of_this_stream(done, entry) and is_newer([done], prepared)
+        return fresh or not entry.labelled
 
     def write(self, entry: Entry, parsed: Parsed, prepared: Path) -> None:
         scan = parsed.scan
@@ -84,6 +83,12 @@ class Crops:
 
 def _stream(entry: Entry) -> Path:
     return entry.path / f"{entry.name}{STREAM}"
+
+
+def _of_this_stream(done: Path, entry: Entry) -> bool:
+    """Whether `done` was written after the stream, which may be deleted once it was read."""
+    stream = _stream(entry)
+    return is_newer([done], stream) if stream.exists() else done.is_file()
 
 
 _DONE = "frames.json"

@@ -58,6 +58,9 @@ class Piece:
     digest: str = ""  # SHA-256 of the model's file
 
 
+UNREADABLE = "cannot be read"  # how `why` begins where a file is damaged or missing
+
+
 @dataclass(frozen=True)
 class Entry:
     """An item of a catalogue whose split is not known yet; `why` tells why it is left out."""
@@ -225,7 +228,7 @@ def _catalogue_entry(
             return Entry(piece, model, why=kind.left_out)
         return _hashed(piece, model, read)
     except InputError as error:
-        return Entry(piece, model, why=f"cannot be read: {error}")
+        return Entry(piece, model, why=f"{UNREADABLE}: {error}")
 
 
 def _stated_licences(
@@ -284,7 +287,7 @@ def _table_entry(
                 raise InputError(f"it is flat: {width:.3g} x {depth:.3g} x {height:.3g} m")
         return _hashed(replace(piece, size=size), model, read)
     except InputError as error:
-        return Entry(piece, model, why=f"cannot be read: {error}")
+        return Entry(piece, model, why=f"{UNREADABLE}: {error}")
 
 
 def _plain_piece(key: str, name: str, creator: str, licence: str, source: str) -> Piece:

@@ -8,7 +8,8 @@ import numpy as np
 
 from o2s.datasets.preparation import Entry, Parsed
 from o2s.errors import InputError
-from o2s.io import Axis, Unit, scene_from_cloud, usable_points
+from o2s.io import Axis, Unit, upright_scene, usable_points
+from o2s.io.cloud import FLOAT32_REACH
 from o2s.io.labelled import LabelledScan
 from o2s.io.ply import parse_ply
 from o2s.ops.meshes import vertex_normals
@@ -67,16 +68,15 @@ class PlyFolder:
         notes: list[str] = []
         usable, unit = usable_points(cloud, entry.path, self.unit, notes.append)
         cloud = cloud.select(usable)
-        upright = scene_from_cloud(cloud, entry.path, up=self.up, unit=unit, say=notes.append)
-        alignment, shift = upright.from_file.numpy().copy(), np.zeros(3)
-        if np.abs(alignment[:3, :3] @ cloud.xyz.T).max() > _PRECISE:
+        scene = upright_scene(cloud, entry.path, up=self.up, unit=unit, say=notes.append)
+        alignment, shift = scene.from_file.numpy().copy(), np.zeros(3)
+        if np.abs(alignment[:3, :3] @ cloud.xyz.T).max() > FLOAT32_REACH:
             shift = np.floor(cloud.xyz.mean(axis=0))
             notes.append(f"map coordinates: vertices are stored less {shift.tolist()}")
         alignment[:3, 3] = alignment[:3, :3] @ shift
         xyz = (cloud.xyz - shift).astype(np.float32)
         normals, faces = cloud.normals, cloud.faces
         if normals is not None:
-            normals = np.nan_to_num(normals, nan=0, posinf=0, neginf=0)
             lengths = np.linalg.norm(normals, axis=1, keepdims=True)
             normals = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
         if normals is None and faces is not None and len(faces):
@@ -91,6 +91,3 @@ class PlyFolder:
             alignment=alignment,
         )
         return Parsed(scan, faces, tuple(notes))
-
-
-_PRECISE = 10_000  # metres, beyond which float32 loses a millimetre

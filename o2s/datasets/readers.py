@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from o2s.datasets.preparation import read_index
 from o2s.errors import InputError
-from o2s.io.cloud import quote
+from o2s.io.cloud import FLOAT32_REACH, quote
 from o2s.io.labelled import LabelledScan, read_labelled
 from o2s.ops.meshes import boxes_of, group_extents
 
@@ -187,7 +187,7 @@ class PreparedScenes(Dataset[SceneSample]):
         rng = np.random.default_rng([self.seed, self.epoch, zlib.crc32(scan.name.encode())])
         xyz = scan.aligned_xyz
         change = np.eye(4) if self.augment is None else _draw_change(rng, self.augment, xyz)
-        if np.abs(xyz).max(initial=0) > _PRECISE:
+        if np.abs(xyz).max(initial=0) > FLOAT32_REACH:
             nearer = np.eye(4)
             nearer[:3, 3] = -np.floor(xyz.mean(axis=0))
             change = nearer @ change
@@ -304,6 +304,3 @@ def _change_colors(
     shift = rng.uniform(-augment.color_shift, augment.color_shift, 3)
     jitter = rng.standard_normal(colors.shape, np.float32) * np.float32(augment.color_jitter)
     return np.clip(colors + shift.astype(np.float32) + jitter, 0, 1)
-
-
-_PRECISE = 10_000  # metres, beyond which float32 loses a millimetre

@@ -152,6 +152,11 @@ class NamedRoom:
         """Whether a class may be spoken of: all of its objects are seen, its name is a singular."""
         if is_plural(label) or label in self.room.unseen:
             return False
+        if any(
+            o.label != label and (o.fine or "").startswith(f"{label} of ")
+            for o in self.room.objects
+        ):
+            return False  # a vase of flowers is a plant, and people would count it as a vase
         return all(o.seen >= SEEN_ENOUGH for o in self.members.get(label, ()))
 
     @cached_property

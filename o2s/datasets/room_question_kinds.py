@@ -135,6 +135,8 @@ def _counts(named: NamedRoom) -> Iterator[Draft]:
 
     for label in dict.fromkeys(o.label for o in named.objects):
         members = named.members[label]
+        if any((o.fine or "").startswith("pile of ") for o in members):
+            continue  # one object here, several for who looks at it
         yield from ask(Phrase(label), members, label)
         if len(members) < 2:
             continue

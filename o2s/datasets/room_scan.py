@@ -1,5 +1,6 @@
 """A laid-out room as ScanNet would have it: triangles, a simulated scan, annotation, facts."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, UInt8
 from scipy.spatial import KDTree
 
-from o2s.datasets.color_names import color_name
+from o2s.datasets.color_names import color_name, name_of
 from o2s.datasets.furniture import FurnitureLibrary
 from o2s.datasets.furniture_classes import CLASSES
 from o2s.datasets.fusion import FusedMesh, fuse
@@ -16,6 +17,7 @@ from o2s.datasets.oversegmentation import oversegment, split_by_owner
 from o2s.datasets.room_facts import RoomFacts, RoomObject
 from o2s.datasets.room_geometry import contains
 from o2s.datasets.room_layout import RoomPlan, placed_vertices
+from o2s.datasets.room_phrases import same_color
 from o2s.datasets.scannet_raw import Group, RawScan
 from o2s.datasets.sens import Frame
 from o2s.datasets.simulated_camera import (
@@ -31,6 +33,7 @@ DEPTH_CAMERA = kinect_camera()
 COLOR_CAMERA = kinect_camera(320, 240)
 WANTED_VERTICES = 72_000
 LEAST_VERTICES = 15  # of an object that is annotated
+SEEN_COLOR = 0.3  # of an object's vertices that show its colour, in shadow and noise
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,9 @@ def _facts(
             id=kept[owner],
             label=placement.piece.label,
             fine=placement.piece.fine,
-            color=color_name(mesh.vertices, mesh.faces, mesh.colors),
+            color=seen_color(
+                color_name(mesh.vertices, mesh.faces, mesh.colors), fused.rgb[fused.owner == owner]
+            ),
             material=None,
             box=tuple(round(float(value), 4) for value in box),
             heading=round(float((placement.heading + np.pi) % (2 * np.pi) - np.pi), 4),
@@ -219,6 +224,17 @@ def _facts(
             seen=_share_seen(triangles, mine, fused.xyz[fused.owner == owner]),
             size=tuple(float(side) for side in placement.piece.size),
         )
+
+
+def seen_color(color: str | None, scanned: UInt8[np.ndarray, "N 3"]) -> str | None:
+    """The colour of most of a piece's surface, unless what was scanned of it is of another: a
+    picture's back may be larger than what is to be seen of it."""
+    if color is None:
+        return None
+    names = Counter(name_of(rgb) for rgb in scanned[:: 1 + len(scanned) // 500])
+    (commonest, _), *_ = names.most_common(1)
+    told = names[color] >= SEEN_COLOR * names.total()
+    return color if told or same_color(color, commonest) is not False else None
 
 
 def _share_seen(triangles: Triangles, mine: np.ndarray, scanned: np.ndarray) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from o2s.datasets.furniture import FurnitureLibrary
+from o2s.datasets.furniture_catalogues import UNREADABLE
 from o2s.datasets.furniture_classes import CLASSES
 from o2s.datasets.label_table import SPLITS, TABLE
 from o2s.datasets.room_descriptions import (
@@ -40,20 +41,22 @@ from o2s.io.labelled import align
 from o2s.ops.meshes import vertex_normals
 from o2s.scene import Scene
 
-VERSION = 2  # of what a seed makes
+VERSION = 3  # of what a seed makes
 QUESTIONS = 30  # a room, at most
 SETTINGS, ATTRIBUTION = "rooms.json", "ATTRIBUTION.txt"
 
 
 @dataclass
 class RoomsReport:
-    """What a run did: rooms made, and rooms that were there already; what is known of all; and by
-    split the exact match of guessing the most frequent answer to each kind of question."""
+    """What a run did: rooms made, and rooms that were there already; what is known of all; by split
+    the exact match of guessing the most frequent answer to each kind of question; and which files
+    of furniture cannot be read."""
 
     done: int = 0
     kept: int = 0
     facts: list[RoomFacts] = field(default_factory=list)
     majority: dict[str, float] = field(default_factory=dict)
+    unusable: list[str] = field(default_factory=list)
 
 
 def make_rooms(
@@ -90,12 +93,20 @@ def make_rooms(
         raise InputError(f"{out}: is a file; expected a folder, or a new name for one")
     if rooms > 9999:
         raise InputError(f"--scenes is {rooms}, expected at most 9999: names have four digits")
+    if not (out / SETTINGS).exists() and ((out / "scans").exists() or (out / TABLE).exists()):
+        raise InputError(f"{out}: holds scans that `o2s rooms` did not make; choose another --out")
     library = _library(furniture, tuple(sketched))
     out.mkdir(parents=True, exist_ok=True)
     with alone_in(out):
         clear_leftovers(out)
         _settle(out / SETTINGS, {"version": VERSION, "seed": seed, "furniture": _digest(library)})
-        report = RoomsReport()
+        report = RoomsReport(
+            unusable=[
+                f"furniture {key} is left out: {why}"
+                for key, why in library.skipped.items()
+                if why.startswith(UNREADABLE)
+            ]
+        )
         rooms = max(rooms, _rooms_in(out))
         jobs = [(furniture, tuple(sketched), out, seed, index) for index in range(rooms)]
         for through, made in enumerate(outcomes(_make_room, jobs, workers), 1):

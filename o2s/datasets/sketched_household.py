@@ -94,24 +94,20 @@ def mirror(s: Sketch) -> str:
 
 
 def picture(s: Sketch) -> str:
-    """One to three flat panels with a frame, a margin of paper, or neither."""
+    """A flat panel with a frame, a margin of paper, or neither."""
     width, height, deep = s.draw(0.2, 1.4), s.draw(0.2, 1.1), s.draw(0.015, 0.05)
     kind, frame = s.rng.choice(("picture", "painting", "poster")), s.color(WOODS, DARKS, METALS)
-    count = s.rng.choice((1, 1, 1, 1, 2, 3))
-    width /= math.sqrt(count)
     edge = 0.0 if kind == "poster" else s.draw(0.015, 0.08)
     ground = s.color([PAPER], WHITES, CLOTHS, BRIGHTS, GREENS, DARKS)
-    for i in range(count):
-        across = (i - (count - 1) / 2) * (width + 0.05)
-        s.box((width, deep, height), (across, 0, 0), frame if edge else ground)
-        if edge and s.chance(0.6):  # a frame that stands out
-            for x in (-width / 2 + edge / 2, width / 2 - edge / 2):
-                s.box((edge, deep + 0.03, height), (across + x, -0.01, 0), frame)
-            for z in (0.0, height - edge):
-                s.box((width, deep + 0.03, edge), (across, -0.01, z), frame)
-        inside = (width - 2 * edge, height - 2 * edge)
-        s.box((inside[0], 0.01, inside[1]), (across, -deep / 2, edge), ground)
-        _painting(s, inside, (across, -deep / 2 - 0.006, edge))
+    s.box((width, deep, height), (0, 0, 0), frame if edge else ground)
+    if edge and s.chance(0.6):  # a frame that stands out
+        for x in (-width / 2 + edge / 2, width / 2 - edge / 2):
+            s.box((edge, deep + 0.03, height), (x, -0.01, 0), frame)
+        for z in (0.0, height - edge):
+            s.box((width, deep + 0.03, edge), (0, -0.01, z), frame)
+    inside = (width - 2 * edge, height - 2 * edge)
+    s.box((inside[0], 0.01, inside[1]), (0, -deep / 2, edge), ground)
+    _painting(s, inside, (0, -deep / 2 - 0.006, edge))
     return kind
 
 

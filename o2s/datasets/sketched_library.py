@@ -8,7 +8,7 @@ is one that `o2s rooms --furniture` and `o2s train regions` read.
 import csv
 import io
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ def write_furniture(
 ) -> int:
     """Draw furniture, one `.glb` a piece, and the `furniture.csv` that lists it.
 
-    Pieces that are there already are left alone, and stay listed.
+    Pieces that are there already are left alone, and stay listed; the list is written anew after
+    each class.
 
     Args:
         out: the folder.
@@ -82,20 +83,23 @@ def write_furniture(
                     hangs = str(sketch.elevation or "")
                     rows.append((file, name, label, "o2s", LICENCE, hangs))
                 progress(len(rows), total)
-        rows = [*there.values(), *rows]
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows(rows)
-        write_text(out / TABLE, table.getvalue())
-    return len(rows)
+            _list(out, [*there.values(), *rows])
+    return len(there) + len(rows)
+
+
+def _list(folder: Path, rows: Sequence[tuple[str, ...]]) -> None:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows(rows)
+    write_text(folder / TABLE, table.getvalue())
 
 
 def _listed(folder: Path) -> list[tuple[str, ...]]:
     """The rows of the folder's list, if there is one, of the files that are there."""
     if not (folder / TABLE).is_file():
         return []
-    with (folder / TABLE).open(newline="", encoding="utf-8") as table:
+    with (folder / TABLE).open(newline="", encoding="utf-8", errors="replace") as table:
         reader = csv.DictReader(table)
         # The second is what earlier versions wrote.
         if tuple(reader.fieldnames or ()) not in (_COLUMNS, TABLE_COLUMNS):

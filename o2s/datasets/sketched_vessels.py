@@ -22,6 +22,18 @@ from o2s.datasets.sketch import (
 
 
 def vase(s: Sketch) -> str:
+    height, wide, color = _vessel(s)
+    if not s.chance(0.2):
+        return "vase"
+    for side in s.rng.choice(((1,), (-1, 1))):
+        out = side * wide * 1.3
+        s.bar((side * wide * 0.7, 0, height * 0.4), (out, 0, height * 0.65), 0.012, color)
+        s.bar((out, 0, height * 0.65), (side * wide * 0.4, 0, height * 0.85), 0.012, color)
+    return "jug"
+
+
+def _vessel(s: Sketch) -> tuple[Length, Length, Color]:
+    """The body of a vase; its height, width and colour."""
     height = s.draw(0.12, 0.7)
     wide = height * s.draw(0.15, 0.45)
     color = s.color(CLAYS, WHITES, BRIGHTS, CLOTHS)
@@ -37,24 +49,23 @@ def vase(s: Sketch) -> str:
     inner = [(profile[-1][0] * 0.85, height), (profile[-1][0] * 0.5, height * 0.8)]
     sides = s.rng.choice((20, 20, 20, 4, 6))
     s.turned(profile + inner, (0, 0, 0), color, sides=sides)
-    kind = "vase"
-    if s.chance(0.2):
-        for side in s.rng.choice(((1,), (-1, 1))):
-            out = side * wide * 1.3
-            s.bar((side * wide * 0.7, 0, height * 0.4), (out, 0, height * 0.65), 0.012, color)
-            s.bar((out, 0, height * 0.65), (side * wide * 0.4, 0, height * 0.85), 0.012, color)
-        kind = "jug"
-    elif s.chance(0.3):
-        for _ in range(s.rng.randint(2, 8)):
-            lean = (s.draw(-0.5, 0.5) * height, s.draw(-0.5, 0.5) * height)
-            tip = (*lean, height * s.draw(1.3, 1.9))
-            s.bar((0, 0, height * 0.9), tip, 0.004, s.color(GREENS))
-            s.cushion((0.07, 0.07, 0.06), tip, s.color(BRIGHTS, WHITES), edge=1.0)
-        kind = "vase of flowers"
-    return kind
+    return height, wide, color
+
+
+def _flowers(s: Sketch) -> str:
+    """A vase of cut flowers, which catalogues have among the plants."""
+    height, _, _ = _vessel(s)
+    for _ in range(s.rng.randint(2, 8)):
+        lean = (s.draw(-0.5, 0.5) * height, s.draw(-0.5, 0.5) * height)
+        tip = (*lean, height * s.draw(1.3, 1.9))
+        s.bar((0, 0, height * 0.9), tip, 0.004, s.color(GREENS))
+        s.cushion((0.07, 0.07, 0.06), tip, s.color(BRIGHTS, WHITES), edge=1.0)
+    return "vase of flowers"
 
 
 def plant(s: Sketch) -> str:
+    if s.chance(0.15):
+        return _flowers(s)
     pot, tall = s.draw(0.07, 0.24), s.draw(0.1, 0.45)
     color, sides = s.color(CLAYS, WHITES, DARKS, WOODS), s.rng.choice((20, 20, 20, 4))
     rim = [(pot, tall), (pot * 0.9, tall), (pot * 0.85, tall * 0.85)]

@@ -7,6 +7,7 @@ As in mmdet3d's projects/TR3D, whose checkpoints load; one that is trained here 
 look at more than colours.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,8 @@ SUNRGBD = {
 }
 S3DIS = {"table": 1, "chair": 0, "sofa": 1, "bookcase": 1, "board": 0}
 _PREFIX = re.compile(r"^head\.")
+MANY_BLOCKS = 5_000  # cells of the coarsest stage, from which on it takes long
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,15 @@ class Tr3d(LearnedDetector):
         Raises:
             ValueError: a cloud that is wider than some 64,000 cells.
         """
-        levels = self.neck(self.backbone(self._cells(points, colors)))
+        stages = self.backbone(self._cells(points, colors))
+        coarse = stages[-1].grid
+        if not self.training and len(coarse) > MANY_BLOCKS * len(points):
+            logger.warning(
+                "the scan fills %d blocks of %.1f m, a room some hundreds: finding objects may "
+                "take minutes; cut a building into rooms, or say the unit (--unit)",
+                *(len(coarse), coarse.stride * self.config.voxel),
+            )
+        levels = self.neck(stages)
         coded, logits = zip(*(self.bbox_head(level) for level in levels), strict=True)
         device = coded[0].device
         return Located(

@@ -125,16 +125,27 @@ def read_answers(path: Path) -> dict[str, str]:
 
 
 def match_answers(
-    questions: Sequence[AskedQuestion], answers: Mapping[str, str], path: Path, *, subset: bool
+    reference: Sequence[AskedQuestion],
+    answers: Mapping[str, str],
+    path: Path,
+    *,
+    subset: bool = False,
+    asked: Sequence[AskedQuestion] | None = None,
 ) -> tuple[list[AskedQuestion], list[str]]:
     """Questions and their predicted answers side by side, in the order of the questions.
 
-    With `subset` only the questions that have a prediction.
+    Args:
+        reference: all questions of the reference.
+        answers: by question id.
+        path: stands in messages.
+        subset: whether only the questions that have a prediction are meant.
+        asked: those of the reference that need a prediction; all if not given.
 
     Raises:
         InputError: a prediction for an unknown question; a question without one.
     """
-    known = {question.id for question in questions}
+    questions = reference if asked is None else asked
+    known = {question.id for question in reference}
     unknown = next((identity for identity in answers if identity not in known), None)
     if unknown is not None:
         raise InputError(

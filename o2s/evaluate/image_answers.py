@@ -97,7 +97,8 @@ def choose_option(text: str, choices: Sequence[str], faults: Collection[str] = (
             (rf"\(([A-{last}])\)", False),
         ]
     else:
-        end = rf"(?![\w']){_NO_ARTICLE}" if guarded else ""
+        text = re.sub(r"\s+", " ", text)  # the patterns are slow on long runs of blanks
+        end = rf"(?!\w|['\u2019]\w){_NO_ARTICLE}" if guarded else ""
         patterns = [
             (rf"(?i){_ANSWER_IS}([A-{last}]){end}", True),
             (rf"(?i)\(\s*([A-{last}])\s*\)", False),
@@ -318,8 +319,8 @@ def _corners(values: Sequence[str]) -> tuple[float, float, float, float] | None:
 
 
 _ANSWER_IS = (
-    r"\b(?:answer|option|choice)\b(?:\s+(?:is|was|would be|should be|must be))?\s*[:=]?\s*"
-    r"(?:(?:option|choice|letter)\b)?\s*[*\"'(\[]*"
+    r"\b(?:answer|option|choice)\b(?:\s+(?:is|was|would be|should be|must be))?[\s*]*[:=]?\s*"
+    r"(?:(?:option|choice|letter)\b)?[\s*\"'\u201c\u2018(\[]*"
 )
 _NO_ARTICLE = r"(?!(?<=[Aa])\s+(?!because\b|since\b|as\b|and\b|for\b)\w)"
 _SMILING = ("smil", "grin", "laugh", "beam")

@@ -17,7 +17,8 @@ entries with an "id" (the number of the entry, from 0, where there is none) and
     celeba     "attr": "1" (smiles), "-1" (does not), or a colour of hair
 
 Other keys are passed over. With all FAULTS the scores equal those of LAMM's scorers
-(github.com/OpenGVLab/LAMM at ea57136, the protocol "LAMM" of src/ChEF/metric/__init__.py).
+(github.com/OpenGVLab/LAMM at ea57136, the protocol "LAMM" of src/ChEF/metric/__init__.py), except
+that the precision of answers without a box is none here, and 0 there.
 """
 
 import re

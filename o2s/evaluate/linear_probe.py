@@ -379,7 +379,8 @@ def _notes(
             )
         notes += [f"{role}: {note}" for note in objects.notes]
     made = {str([o.made_from.get(key) for key in ("model", "overrides")]) for o in given}
-    if len(made) > 1:
+    weights = {o.made_from["weights"] for o in given if "weights" in o.made_from}
+    if max(len(made), len(weights)) > 1:
         notes.append("the files name different models, whose features do not mean the same")
     counts = confusion.sum(axis=1)
     if len(classes) > learned:

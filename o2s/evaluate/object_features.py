@@ -17,6 +17,7 @@ from o2s.datasets.furniture_classes import SCAN_CLASSES
 from o2s.datasets.preparation import read_index
 from o2s.encoder import SceneEncoder, evaluating
 from o2s.errors import InputError
+from o2s.evaluate.answer_files import is_text
 from o2s.evaluate.text_embeddings import name_list, read_classes, read_tensors, write_tensors
 from o2s.io.cloud import quote
 from o2s.io.labelled import LabelledScan, labelled_facts, labelled_scene, read_labelled
@@ -64,9 +65,15 @@ class AnnotatedScans:
     facts: Mapping[str, Any]
 
     @classmethod
-    def find(cls, folder: Path, class_list: str, split: str | None) -> "AnnotatedScans":
+    def find(
+        cls,
+        folder: Path,
+        class_list: str,
+        split: str | None,
+        known: Sequence[str] | None = None,
+    ) -> "AnnotatedScans":
         """The scans with annotated objects; `class_list` is the name of a class list or a file, or
-        `FURNITURE` for the classes that the region encoder of o2s knows.
+        `FURNITURE` for the classes that the region encoder of o2s knows, or those in `known`.
 
         Raises:
             InputError: there is no such class list, or no such scan.
@@ -77,7 +84,7 @@ class AnnotatedScans:
         if not names and (
             class_list == FURNITURE or file.is_file() or file.suffix == ".safetensors"
         ):
-            names = class_names(class_list)
+            names = known or class_names(class_list)
         if not names:
             there = ", ".join([*index["class_names"], FURNITURE])
             raise InputError(
@@ -230,6 +237,7 @@ def embed_scans(
             "cut": cut,
             **(facts or {}),
             "encoder": made_from,
+            "weights": weights_checksum(encoder),
         },
     )
 
@@ -333,7 +341,13 @@ def encoder_checksum(encoder: SceneEncoder, cut: str) -> str:
     """Of all that the embedding of an object depends on beside its scan."""
     config = {"regions": asdict(encoder.config.regions), "cut": cut}
     config["size"] = asdict(encoder.point_bert.config)
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    text = json.dumps(config, sort_keys=True) + weights_checksum(encoder)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def weights_checksum(encoder: SceneEncoder) -> str:
+    """Of the weights of the region encoder alone."""
+    digest = hashlib.sha256()
     for name, value in sorted(encoder.point_bert.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.contiguous().numpy(force=True).tobytes())
@@ -343,7 +357,7 @@ def encoder_checksum(encoder: SceneEncoder, cut: str) -> str:
 def _texts(path: Path, facts: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """A list of texts of the metadata; empty where there is none."""
     held = facts.get(key) or []
-    if not isinstance(held, list) or not all(isinstance(text, str) for text in held):
+    if not isinstance(held, list) or not all(is_text(text) for text in held):
         raise InputError(f"{path}: metadata {key}: {quote(held)}; expected a list of texts")
     return tuple(held)
 

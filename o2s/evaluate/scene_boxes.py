@@ -12,6 +12,7 @@ counter-clockwise seen from above. A `box` is centre and size, and a heading whe
 """
 
 import difflib
+import hashlib
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from o2s.datasets.preparation import INDEX, read_index
 from o2s.errors import InputError
 from o2s.evaluate.json_files import parse_json, read_records, read_text
 from o2s.io.cloud import quote
-from o2s.io.labelled import read_labelled
+from o2s.io.labelled import labelled_facts, read_labelled
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def read_regions(path: Path, scenes: Collection[str], *, shell: bool) -> dict[st
     return found if shell else {n: _without(boxes, _SHELL) for n, boxes in found.items()}
 
 
-def class_names(path: Path, classes: str, truth: Mapping[str, TrueBoxes]) -> tuple[str, ...]:
+def scored_classes(path: Path, classes: str, truth: Mapping[str, TrueBoxes]) -> tuple[str, ...]:
     """The classes that are scored: a list of a prepared folder, or the labels of a file.
 
     Raises:
@@ -185,6 +186,14 @@ def prepared_scans(folder: Path, split: str | None = None) -> dict[str, Path]:
         asked = "" if split is None else f" of split {quote(split)}"
         raise InputError(f"{folder}: no scans{asked}; found splits: {known}")
     return found
+
+
+def made_from(scans: Mapping[str, Path]) -> str:
+    """A digest of what scans, by name, were prepared from: answers about others are not theirs."""
+    digest = hashlib.sha256()
+    for name in sorted(scans):
+        digest.update(f"{name}\0{(labelled_facts(scans[name]) or {}).get('made_from')}\0".encode())
+    return digest.hexdigest()
 
 
 def require_same_scenes(

@@ -31,6 +31,7 @@ from o2s.evaluate.object_features import (
     embed_regions,
     encoder_checksum,
     stored_tensors,
+    weights_checksum,
 )
 from o2s.io.cloud import quote
 from o2s.ops.boxes import points_in_boxes
@@ -141,6 +142,7 @@ def embed_shapes(
             "sampling": sampling,
             **(facts or {}),
             "encoder": checksum,
+            "weights": weights_checksum(encoder),
         },
     )
 

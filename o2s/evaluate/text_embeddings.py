@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -83,6 +83,9 @@ def embed_classes(
     templates: Sequence[str],
     model: str,
     *,
+    kind: Literal["clip", "open_clip", "slip"] = "clip",
+    tokenizer: str | None = None,
+    trust_pickle: bool = False,
     device: torch.device | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TextEmbeddings:
@@ -91,9 +94,11 @@ def embed_classes(
     Args:
         classes: C names, each once.
         templates: M templates, each with one `{}`.
-        model: `minilm-l6-v2` or `small`, or the folder or hub name of a CLIP-like model of
-            transformers: a CLIPTextModelWithProjection, or any that has `get_text_features`. Its
-            tokenizer lies with it. A folder of that name wins over the small tower.
+        model: `minilm-l6-v2` or `small`, or a model as `TowersConfig` takes it. A folder of that
+            name wins over the small tower.
+        kind: what the model is.
+        tokenizer: of a model of kind slip, where it does not lie beside the checkpoint.
+        trust_pickle: as of `weights.load_checkpoint`.
         device: where to compute; the CPU if not given.
         progress: called with the number of prompts done and of all.
 
@@ -101,7 +106,8 @@ def embed_classes(
         InputError: the model cannot be loaded, lacks weights, or is no text tower.
     """
     small = model in SMALL and not Path(model).is_dir()
-    tower = text_tower(TowersConfig() if small else TowersConfig("clip", model), device)
+    towers = TowersConfig() if small else TowersConfig(kind, model, tokenizer)
+    tower = text_tower(towers, device, trust_pickle=trust_pickle)
     prompts = [fill(template, name) for name in classes for template in templates]
     found: list[Float32[Tensor, "_ D"]] = []
     for start in range(0, len(prompts), BATCH):

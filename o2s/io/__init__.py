@@ -1,10 +1,10 @@
-"""Scan files in, scenes out: PLY, PCD, NPZ and our own prepared .safetensors."""
+"""Scan files in, scenes out: PLY, PCD, NPZ, NPY, text and our own prepared .safetensors."""
 
 import logging
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from o2s.io.arrays import read_npz, read_prepared, write_prepared
 from o2s.io.cloud import Cloud, Reader, require_file
 from o2s.io.labelled import is_labelled, labelled_scene
 from o2s.io.pcd import read_pcd
+from o2s.io.plain import read_npy, read_text
 from o2s.io.ply import read_ply, write_ply
 from o2s.io.upright import find_up, guess_unit, rotation_to_z
+from o2s.ops.meshes import sample_faces
 from o2s.scene import Scene
 
 __all__ = [
@@ -30,13 +32,15 @@ __all__ = [
     "read_ply",
     "read_scene",
     "scene_from_cloud",
+    "upright_scene",
     "usable_points",
     "write_ply",
     "write_scene",
 ]
 
 Axis = Literal["auto", "x", "y", "z", "-x", "-y", "-z"]
-Unit = Literal["auto", "m", "cm", "mm"]
+Metric = Literal["m", "cm", "mm", "ft", "in"]
+Unit = Literal["auto", Metric]
 Say = Callable[[str], None]
 
 log = logging.getLogger(__name__)
@@ -50,7 +54,7 @@ def read_scene(path: Path | str, *, up: Axis = "auto", unit: Unit = "auto") -> S
     say.
 
     Args:
-        path: a .ply, .pcd, .npz or prepared .safetensors file.
+        path: a .ply, .pcd, .npz, .npy, text (see `o2s.io.plain`) or prepared .safetensors file.
         up: the axis of the file that points up; "auto" finds it from the points.
         unit: the file's unit of length; "auto" guesses it from the extent.
 
@@ -59,12 +63,18 @@ def read_scene(path: Path | str, *, up: Axis = "auto", unit: Unit = "auto") -> S
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    for name, value, kind in (("up", up, Axis), ("unit", unit, Unit)):
+        if value not in get_args(kind):
+            raise ValueError(f"{name} is {value!r}, expected {', '.join(get_args(kind))}")
     if suffix == _PREPARED:
         return labelled_scene(path) if is_labelled(path) else read_prepared(path)
     if suffix not in _READERS:
         require_file(path)
         raise InputError(f"{path}: {_MESH_ADVICE if suffix in _MESHES else _advice(suffix)}")
-    return scene_from_cloud(_READERS[suffix](path), path, up=up, unit=unit)
+    cloud = _READERS[suffix](path)
+    if suffix == ".ply" and len(cloud) < _FEW_VERTICES:  # a model of large faces has no more
+        cloud = read_ply(path, faces=True)
+    return scene_from_cloud(cloud, path, up=up, unit=unit)
 
 
 def write_scene(scene: Scene, path: Path | str) -> Path:
@@ -84,13 +94,13 @@ def write_scene(scene: Scene, path: Path | str) -> Path:
 
 def usable_points(
     cloud: Cloud, path: Path, unit: Unit = "auto", say: Say | None = None
-) -> tuple[Bool[np.ndarray, "N"], Unit]:
+) -> tuple[Bool[np.ndarray, "N"], Metric]:
     """The points with finite coordinates that are no strays, and the unit of length.
 
     Args:
         cloud: the points of a file.
         path: stands in messages.
-        unit: the unit, if it is known.
+        unit: the unit, if it is known; feet and inches are never guessed.
         say: is told what was dropped or guessed; the log if not given.
 
     Raises:
@@ -109,6 +119,12 @@ def usable_points(
         unit = guess_unit(_sample(cloud.xyz[valid] - middle))
         if unit != "m":
             _say(f"lengths look like {unit}; scaled to metres", path, say, logging.INFO)
+    if cloud.step * _METRES[unit] > _COARSE:
+        text = (
+            f"coordinates are stored in steps of {cloud.step * _METRES[unit]:.2g} m, the scan is "
+            "damaged; export them in double precision, or less an offset"
+        )
+        _say(text, path, say, logging.WARNING)
     far = (np.abs(cloud.xyz - middle) * _METRES[unit] > _INDOORS).any(axis=1)
     stray = np.logical_and(valid, far)
     if stray.any():
@@ -120,18 +136,28 @@ def usable_points(
 def scene_from_cloud(
     cloud: Cloud, path: Path, *, up: Axis = "auto", unit: Unit = "auto", say: Say | None = None
 ) -> Scene:
-    """Scale, turn upright and centre the points of one file; see `read_scene`.
+    """Drop what is not usable, scale, turn upright and centre the rest; see `read_scene`.
+
+    Of a mesh (`Cloud.faces`) whose vertices are too few to show its surface, points on its faces
+    are taken, with the colours of the faces' corners.
 
     `path` names the scene and stands in messages; it is not read. `say` as in `usable_points`.
 
     Raises:
         InputError: no point has finite coordinates.
     """
-    valid, unit = usable_points(cloud, path, unit, say)
+    usable, known = usable_points(cloud, path, unit, say)
+    cloud = _on_faces(cloud.select(usable), _METRES[known], path, say)
+    return upright_scene(cloud, path, up=up, unit=known, say=say)
+
+
+def upright_scene(
+    cloud: Cloud, path: Path, *, up: Axis = "auto", unit: Metric = "m", say: Say | None = None
+) -> Scene:
+    """Scale, turn upright and centre points that are all usable; else as `scene_from_cloud`."""
     scale = _METRES[unit]
-    xyz = cloud.xyz[valid]
-    mean = xyz.mean(axis=0)
-    centred = xyz - mean
+    mean = cloud.xyz.mean(axis=0)
+    centred = cloud.xyz - mean
     if up == "auto":
         direction = find_up(_sample(centred) * scale)
         if direction[2] < _UPRIGHT:
@@ -145,16 +171,34 @@ def scene_from_cloud(
     from_file = np.eye(4)
     from_file[:3, :3] = scale * rotation
     from_file[:3, 3] = -from_file[:3, :3] @ mean
-    normals = None
-    if cloud.normals is not None:
-        # A normal that could not be estimated is NaN in PCD files and zero here.
-        normals = np.nan_to_num(cloud.normals[valid], nan=0, posinf=0, neginf=0) @ rotation.T
+    normals = None if cloud.normals is None else cloud.normals @ rotation.T
     return Scene(
         name=path.stem,
         points=torch.from_numpy(centred @ from_file[:3, :3].T).float(),
-        colors=None if cloud.rgb is None else torch.from_numpy(cloud.rgb[valid]),
+        colors=None if cloud.rgb is None else torch.from_numpy(cloud.rgb),
         normals=None if normals is None else torch.from_numpy(normals).float(),
         from_file=torch.from_numpy(from_file),
+    )
+
+
+def _on_faces(cloud: Cloud, scale: float, path: Path, say: Say | None) -> Cloud:
+    """The vertices, or points on the faces where vertices are more than `_APART` metres apart."""
+    if cloud.faces is None or not len(cloud.faces):
+        return cloud
+    corners = cloud.xyz[cloud.faces]
+    sides = corners[:, 1:] - corners[:, :1]
+    area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1).sum() / 2 * scale**2
+    if area < len(cloud) * _APART**2:
+        return cloud
+    count = int(min(_SAMPLED, area / _SAMPLING**2))
+    face, xyz = sample_faces(corners, count, np.random.default_rng(0))
+    owners = cloud.faces[face]
+    text = f"a mesh of {len(cloud)} vertices; {len(xyz)} points on its faces are taken"
+    _say(text, path, say, logging.INFO)
+    return Cloud(
+        xyz,
+        None if cloud.rgb is None else cloud.rgb[owners].mean(axis=1),
+        None if cloud.normals is None else cloud.normals[owners].mean(axis=1),
     )
 
 
@@ -181,12 +225,20 @@ def _describe(direction: Float64[torch.Tensor, "3"]) -> str:
 
 
 def _advice(suffix: str) -> str:
+    if suffix in (".las", ".laz", ".e57"):
+        return (
+            f"files of type {suffix} cannot be read; save it as .ply, for example with CloudCompare"
+        )
     supported = ", ".join([*_READERS, _PREPARED])
     return f"files of type {suffix or 'unknown'} cannot be read; expected one of {supported}"
 
 
 _PREPARED = ".safetensors"
-_READERS: dict[str, Reader] = {".ply": read_ply, ".pcd": read_pcd, ".npz": read_npz}
+_TEXTS = (".xyz", ".txt", ".csv", ".asc", ".pts")
+_READERS: dict[str, Reader] = {
+    **{".ply": read_ply, ".pcd": read_pcd, ".npz": read_npz, ".npy": read_npy},
+    **dict.fromkeys(_TEXTS, read_text),
+}
 SUFFIXES = (*_READERS, _PREPARED)
 _MESHES = {
     ".obj",
@@ -205,10 +257,13 @@ _MESH_ADVICE = (
     "a mesh, not a scan; sample points on its surface and save them as .ply, for example with "
     "trimesh.sample.sample_surface, MeshLab or CloudCompare"
 )
-_METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+_METRES: dict[Metric, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "ft": 0.3048, "in": 0.0254}
+_COARSE = 0.005  # metres between neighbouring coordinates, from which on a warning tells of it
 _INDOORS = 1000.0  # metres from the middle of a scan; what lies farther off is a stray point
 _FARTHEST = 1e10  # the Earth's radius is 6.4e9 millimetres: beyond lie markers of invalid points
 _SAMPLE = 50_000
+_FEW_VERTICES = 100_000  # of a PLY file, below which its faces are looked at
+_APART, _SAMPLING, _SAMPLED = 0.05, 0.02, 300_000  # metres, metres, points at most
 _UPRIGHT = 0.9999  # cosine; a smaller tilt is corrected without a word
 
 

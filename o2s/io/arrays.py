@@ -12,15 +12,25 @@ from safetensors.torch import save_file
 
 from o2s.errors import InputError
 from o2s.files import replacing
-from o2s.io.cloud import Cloud, quote, read_bytes, require_file, to_float32, unit_colors
+from o2s.io.cloud import (
+    Cloud,
+    finite_normals,
+    quote,
+    read_bytes,
+    require_file,
+    step_of,
+    unit_colors,
+)
+from o2s.io.plain import are_unit_vectors
 from o2s.scene import Scene
 
 
 def read_npz(path: Path) -> Cloud:
     """Read points, colours and normals from a NumPy archive; pickled objects are never loaded.
 
-    Points [N, 3] are found under points, xyz, coord or pos; further columns 3 to 5 are RGB unless
-    colors, color or rgb [N, 3] is there. Normals [N, 3] are found under normals or normal.
+    Points [N, 3] are found under points, xyz, coord or pos; further columns 3 to 5 are RGB, or
+    normals if they are unit vectors, unless colors, color or rgb [N, 3] is there. Normals [N, 3]
+    are found under normals or normal.
 
     Raises:
         InputError: the file is missing, no zip, damaged, or lacks points of that shape.
@@ -33,7 +43,9 @@ def read_npz(path: Path) -> Cloud:
         raise InputError(f"{path}: not an .npz archive ({_line(error)})") from None
     members = {name.removesuffix(".npy"): name for name in archive.namelist()}
 
-    def find(names: tuple[str, ...], least_columns: int = 3) -> np.ndarray | None:
+    def find(
+        names: tuple[str, ...], least_columns: int = 3, rows: bool = False
+    ) -> np.ndarray | None:
         name = next((name for name in names if name in members), None)
         if name is None:
             return None
@@ -43,9 +55,14 @@ def read_npz(path: Path) -> Cloud:
                 f"{path}: {quote(name)} is {array.dtype} of shape {list(array.shape)}; "
                 f"expected numbers of shape [N, {least_columns}]"
             )
+        if rows and len(array) <= 16 < array.shape[1]:
+            raise InputError(
+                f"{path}: {quote(name)} is of shape {list(array.shape)}, expected one row a point: "
+                "transpose it"
+            )
         return array
 
-    points, rgb, normals = find(_POINTS), find(_COLORS), find(_NORMALS)
+    points, rgb, normals = find(_POINTS, rows=True), find(_COLORS), find(_NORMALS)
     if points is None:
         raise InputError(
             f"{path}: holds {', '.join(map(quote, members)) or 'nothing'}; "
@@ -53,13 +70,16 @@ def read_npz(path: Path) -> Cloud:
         )
     if rgb is None and points.shape[1] >= 6:
         rgb = points[:, 3:6]
+        if normals is None and are_unit_vectors(rgb):
+            rgb, normals = None, rgb
     for name, array in (("colours", rgb), ("normals", normals)):
         if array is not None and len(array) != len(points):
             raise InputError(f"{path}: {len(array)} {name} for {len(points)} points")
     return Cloud(
         xyz=points[:, :3].astype(np.float64),
+        step=step_of(points[:, :3]),
         rgb=None if rgb is None else unit_colors(rgb[:, :3]),
-        normals=None if normals is None else to_float32(normals[:, :3]),
+        normals=None if normals is None else finite_normals(normals[:, :3]),
     )
 
 
@@ -74,7 +94,8 @@ def read_prepared(path: Path) -> Scene:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT or "name" not in metadata:
-                raise InputError(f"{path}: not a prepared scene; expected one that o2s wrote")
+                what = "an encoded scan, of `o2s encode`" if "o2s" in metadata else "something else"
+                raise InputError(f"{path}: {what}; expected the scan, or a prepared one")
             if metadata.get("version") != _VERSION:
                 raise InputError(
                     f"{path}: version {quote(metadata.get('version'))} of a prepared scene; "

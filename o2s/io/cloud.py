@@ -15,7 +15,8 @@ class Cloud:
     """The points of one file, in the file's own coordinates.
 
     `xyz` is float64 so that map coordinates keep their millimetres. `faces` (F triangles, indices
-    into the points) and `extra` (further columns by name) are there only when asked for.
+    into the points) and `extra` (further columns by name) are there only when asked for. `step` is
+    how far apart neighbouring numbers of the file's type are at its farthest coordinate.
     """
 
     xyz: Float64[np.ndarray, "N 3"]
@@ -23,6 +24,7 @@ class Cloud:
     normals: Float32[np.ndarray, "N 3"] | None = None
     faces: Int32[np.ndarray, "F 3"] | None = None
     extra: Mapping[str, Shaped[np.ndarray, "N"]] = field(default_factory=dict)
+    step: float = 0.0
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -41,6 +43,7 @@ class Cloud:
             None if self.normals is None else self.normals[mask],
             faces,
             {name: values[mask] for name, values in self.extra.items()},
+            self.step,
         )
 
 
@@ -52,12 +55,13 @@ def cloud_from_columns(
     Raises:
         InputError: there is no x, y, z, or no column that `extra` names.
     """
+    found = ", ".join(map(quote, columns)) or "none"
+    plain = {name: name.lower().removeprefix("scalar_") for name in columns}
+    if len(set(plain.values())) == len(plain):  # Red, scalar_Red and red are all the same
+        columns = {plain[name]: values for name, values in columns.items()} | dict(columns)
     missing = [name for name in ("x", "y", "z", *extra) if name not in columns]
     if missing:
-        raise InputError(
-            f"{path}: no property {', '.join(map(quote, missing))}; "
-            f"found {', '.join(map(quote, columns)) or 'none'}"
-        )
+        raise InputError(f"{path}: no property {', '.join(map(quote, missing))}; found {found}")
 
     def stack(choices: Sequence[tuple[str, str, str]]) -> np.ndarray | None:
         for names in choices:
@@ -67,31 +71,49 @@ def cloud_from_columns(
 
     xyz, rgb, normals = stack(_XYZ), stack(_RGB), stack(_NORMALS)
     assert xyz is not None
+    step = step_of(xyz)
     with np.errstate(invalid="ignore"):  # signalling NaNs, dropped later like any other
         xyz = xyz.astype(np.float64)
     return Cloud(
         xyz=xyz,
         rgb=None if rgb is None else unit_colors(rgb),
-        normals=None if normals is None else to_float32(normals),
+        normals=None if normals is None else finite_normals(normals),
         extra={name: columns[name].copy() for name in extra},
+        step=step,
     )
+
+
+def step_of(xyz: Num[np.ndarray, "N 3"]) -> float:
+    """How far apart neighbouring numbers of the array's type are at its farthest coordinate; 0 for
+    whole numbers. Map coordinates in float32 lie half a metre apart."""
+    if xyz.dtype.kind != "f" or not len(xyz):
+        return 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = xyz[(np.abs(xyz.astype(np.float64)) < 1e10).all(axis=1)]
+    return float(np.spacing(np.abs(finite).max())) if len(finite) else 0.0
 
 
 def unit_colors(values: Num[np.ndarray, "N 3"]) -> Float32[np.ndarray, "N 3"]:
     """Colours as float32 in [0, 1], whatever range the file uses.
 
     Bytes run to 255. Wider integers run to 65535, unless none of them passes 255. Floats run to 1
-    or, where one of them passes 1 by more than rounding, to 255. NaN becomes black.
+    or, where more than one in a hundred passes 1 by more than rounding, to 255. NaN becomes black.
     """
     if not len(values):
         return np.zeros((0, 3), np.float32)
-    highest = np.nanmax(values, initial=0)
     if values.dtype.kind == "f":
-        full = 1 if highest <= 1.01 else 255
+        few = values[:: 1 + len(values) // 100_000]
+        beyond = np.isfinite(few) & (few > 1.01)
+        full = 255 if beyond.any(axis=1).mean() > 0.01 else 1
     else:
-        full = 255 if values.dtype.itemsize == 1 or highest <= 255 else 65535
+        full = 255 if values.dtype.itemsize == 1 or values.max() <= 255 else 65535
     scaled = to_float32(values) / np.float32(full)
     return np.clip(np.nan_to_num(scaled, copy=False, nan=0.0), 0, 1)
+
+
+def finite_normals(values: Num[np.ndarray, "N 3"]) -> Float32[np.ndarray, "N 3"]:
+    """Normals as float32; one that could not be estimated is NaN in files and zero here."""
+    return np.nan_to_num(to_float32(values), nan=0, posinf=0, neginf=0)
 
 
 def to_float32(values: Num[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
@@ -143,6 +165,7 @@ def quote(text: object) -> str:
 
 
 Reader = Callable[[Path], Cloud]
+FLOAT32_REACH = 10_000  # metres, beyond which float32 loses a millimetre
 
 _XYZ = [("x", "y", "z")]
 _RGB = [

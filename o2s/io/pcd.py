@@ -6,15 +6,14 @@ store field after field, packed with LZF (http://oldhome.schmorp.de/marc/liblzf.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from numba import njit
 
 from o2s.errors import InputError
 from o2s.io.cloud import Cloud, cloud_from_columns, parse_count, quote, read_bytes
 from o2s.io.text import read_table
+from o2s.ops.kernels import compiled
 
 
 def read_pcd(path: Path) -> Cloud:
@@ -193,9 +192,7 @@ def _unpack_colors(path: Path, packed: Shaped[np.ndarray, "N"]) -> dict[str, np.
     return {name: (bits >> shift & 255).astype(np.uint8) for name, shift in shifts.items()}
 
 
-# no_type_check: the shape checks of the tests wrap functions, and numba compiles no wrapper.
-@njit(cache=True)
-@no_type_check
+@compiled
 def _lzf(packed, out):
     """Unpack into `out` and return the bytes written, or -1 where the data would overrun."""
     read = written = 0

@@ -9,17 +9,16 @@ import io
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Int32, Int64, Integer
-from numba import njit
 
 from o2s.errors import InputError
 from o2s.files import replacing
 from o2s.io.cloud import Cloud, cloud_from_columns, quote, read_bytes
 from o2s.io.ply_header import NAME_OF, Element, Header, read_header
 from o2s.io.text import read_table
+from o2s.ops.kernels import compiled
 
 
 def read_ply(path: Path, *, faces: bool = False, extra: Sequence[str] = ()) -> Cloud:
@@ -244,9 +243,7 @@ def _short(path: Path, element: Element, held: int) -> InputError:
     return InputError(f"{path}: the header promises {element.rows} {plural}, the file holds {held}")
 
 
-# no_type_check: the shape checks of the tests wrap functions, and numba compiles no wrapper.
-@njit(cache=True)
-@no_type_check
+@compiled
 def _walk(body, start, rows, length_bytes, item_bytes, big_endian, chosen, starts, lengths):
     """Rows read and where they end; fewer rows than asked where the body ends too early."""
     at = start
@@ -270,8 +267,7 @@ def _walk(body, start, rows, length_bytes, item_bytes, big_endian, chosen, start
     return rows, at
 
 
-@njit(cache=True)
-@no_type_check
+@compiled
 def _gather(body, starts, sizes, out):
     """Copy the pieces that begin at `starts` one after the other; `_walk` has checked them."""
     at = 0

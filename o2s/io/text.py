@@ -65,7 +65,7 @@ def _complaint(
         if seen > skip + rows:
             break
         for word in words:
-            if not _is_number(word):
+            if not is_number(word):
                 return InputError(f"{path}: line {number} holds {quote(word)}; expected a number")
         if len(words) != columns:
             return InputError(
@@ -77,7 +77,8 @@ def _complaint(
     return InputError(f"{path}: the {what} are not {rows} lines of {columns} numbers each")
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
+    """Whether a word is a number as files may write it."""
     try:
         float(word)
     except ValueError:

@@ -3,7 +3,6 @@
 The language model, the detector and the region encoder stay as they are, and are not in the file.
 """
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from o2s import weights
+from o2s.encoder import part_digests
 from o2s.errors import InputError
 from o2s.own_weights import read_facts, write_own_weights
 
@@ -21,11 +21,8 @@ from o2s.own_weights import read_facts, write_own_weights
 PRETRAINED = Path(str(files("o2s") / "pretrained" / "o2s_tiny.safetensors"))
 
 
-# What the parts were tuned with, and what to do if a model has another.
-_READ = {
-    "detector": ("encoder.detector.", "encoder.detector_weights"),
-    "region encoder": ("encoder.point_bert.", "encoder.point_bert_weights"),
-}
+# What the parts were tuned with, and what to set if a model has another.
+_READ = {"detector": "encoder.detector_weights", "region encoder": "encoder.point_bert_weights"}
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +52,8 @@ def write_trained_parts(
 
 def digests(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """A short digest of the weights of each part of a SceneLM that tuning leaves as it is."""
-    found = {}
-    for part, (prefix, _) in _READ.items():
-        digest = hashlib.sha256()
-        for name in sorted(name for name in state if name.startswith(prefix)):
-            digest.update(name.encode())
-            value = state[name].detach().cpu()
-            digest.update((value.half() if value.is_floating_point() else value).numpy().tobytes())
-        found[part] = digest.hexdigest()[:16]
-    return found
+    whose = "encoder."
+    return part_digests({n.removeprefix(whose): v for n, v in state.items() if n.startswith(whose)})
 
 
 @torch.no_grad()
@@ -103,7 +93,7 @@ def load_trained_parts(model: nn.Module, source: str, new: str | None = None) ->
             logger.warning(
                 "%s: tuned with another %s than this model has; expect worse answers, or give the "
                 "one that it was tuned with (%s)",
-                *(path, part, _READ[part][1]),
+                *(path, part, _READ[part]),
             )
     return facts
 

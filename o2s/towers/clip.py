@@ -1,20 +1,20 @@
 """Towers that others trained on pairs of texts and images: CLIP and its kin.
 
 `clip` is any model of transformers with `get_text_features` and `get_image_features` (CLIP,
-SigLIP, ...), or one half of CLIP saved alone; a folder or a hub name. `open_clip` is a model of
+SigLIP, whose tokenizer needs the package sentencepiece, ...), or one half of CLIP saved alone; a
+folder or a hub name. `open_clip` is a model of
 the package open_clip, such as ULIP-2's ViT-bigG-14. The package is no part of o2s: it needs
 torchvision.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Float32
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 
 from o2s.errors import InputError
@@ -28,8 +28,6 @@ from o2s.towers.texts import (
     require_tokens,
 )
 
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError)
-
 
 def clip_text_tower(model: str, device: torch.device) -> TokenizedTextTower:
     """The text half of a model of transformers, with its tokenizer.
@@ -42,7 +40,7 @@ def clip_text_tower(model: str, device: torch.device) -> TokenizedTextTower:
     loaded, config = _load(model, "text", device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
-    except _UNREADABLE as error:
+    except Exception as error:  # the libraries below raise many kinds
         raise model_error(model, "text", error) from None
     text_config = getattr(config, "text_config", config)
     require_tokens(model, tokenizer, text_config.vocab_size)
@@ -54,8 +52,7 @@ def clip_text_tower(model: str, device: torch.device) -> TokenizedTextTower:
         return loaded(**inputs).text_embeds
 
     ids = {"input_ids": torch.tensor([[0, 1]], device=device)}
-    with torch.no_grad():
-        width = encode(ids).shape[1]
+    width = _width(model, "text", lambda: encode(ids))
     return TokenizedTextTower(
         _name("clip", model, config),
         width,
@@ -82,11 +79,8 @@ def clip_image_tower(model: str, device: torch.device) -> PreparedImageTower:
             return _tensor(loaded.get_image_features(pixel_values=pixels))
         return loaded(pixel_values=pixels).image_embeds
 
-    with torch.no_grad():
-        try:
-            width = encode(prepare([Image.new("RGB", (32, 32))]).to(device)).shape[1]
-        except (ValueError, RuntimeError) as error:
-            raise model_error(model, "image", error) from None
+    pixels = prepare([Image.new("RGB", (32, 32))]).to(device)
+    width = _width(model, "image", lambda: encode(pixels))
     return PreparedImageTower(_name("clip", model, config), width, prepare, encode, device)
 
 
@@ -100,7 +94,7 @@ def read_preparation(model: str) -> ImagePreparation:
 
     try:
         held, _ = ImageProcessingMixin.get_image_processor_dict(model)
-    except _UNREADABLE as error:
+    except Exception as error:  # the libraries below raise many kinds
         raise model_error(model, "image", error) from None
     try:
         scale = held.get("rescale_factor", 1 / 255)
@@ -200,7 +194,7 @@ def _load(model: str, kind: str, device: torch.device) -> tuple[Any, Any]:
         config = AutoConfig.from_pretrained(model)
         loader: Any = halves[kind] if config.model_type == bare else AutoModel
         loaded, info = loader.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
-    except _UNREADABLE as error:
+    except Exception as error:  # the libraries below raise many kinds
         raise model_error(model, kind, error) from None
     if config.model_type != bare and not hasattr(loaded, f"get_{kind}_features"):
         raise InputError(
@@ -211,15 +205,27 @@ def _load(model: str, kind: str, device: torch.device) -> tuple[Any, Any]:
     return loaded.eval().to(device), config
 
 
+def _width(model: str, kind: str, embed: Callable[[], Tensor]) -> int:
+    """D, of one vector of a model that gives one for each text or image."""
+    try:
+        with torch.no_grad():
+            found = embed()
+        if found.dim() != 2:
+            raise ValueError(f"features of shape {list(found.shape)}, expected one vector each")
+    except Exception as error:  # models of other kinds fail in many ways
+        raise model_error(model, kind, error) from None
+    return found.shape[1]
+
+
 def _name(kind: str, model: str, config: Any) -> str:
-    """A name that changes with the weights: their checksums, or the hub's revision."""
+    """A name that changes with weights and settings: their checksums, or the hub's revision."""
     if Path(model).is_dir():
         return f"{kind}:{_folder_checksum(Path(model))}"
     return f"{kind}:{model}@{getattr(config, '_commit_hash', None)}"
 
 
 def _folder_checksum(folder: Path) -> str:
-    suffixes = {".safetensors", ".bin", ".pt", ".pth"}
+    suffixes = {".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".model"}
     files = [file for file in sorted(folder.iterdir()) if file.suffix in suffixes]
     return checksum(*files)
 
@@ -280,7 +286,7 @@ def _open_clip_names(model: str) -> tuple[str, str | None]:
 def _open_clip_name(model: str) -> str:
     if Path(model).is_dir():
         return f"open_clip:{_folder_checksum(Path(model))}"
-    _, pretrained = _open_clip_names(model)
+    name, pretrained = _open_clip_names(model)
     if pretrained and Path(pretrained).is_file():
-        return f"open_clip:{checksum(Path(pretrained))}"
+        return f"open_clip:{name}:{checksum(Path(pretrained))}"
     return f"open_clip:{model}"

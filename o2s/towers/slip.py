@@ -12,9 +12,11 @@ models/ULIP_models.py. The ViT has the names of timm. The tokenizer is CLIP's, f
 checkpoint carries it.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -76,13 +78,18 @@ def slip_text_tower(
         )
     end = int(tokens.eos_token_id)
     return TokenizedTextTower(
-        f"slip:{checksum(checkpoint)}",
+        f"slip:{checksum(checkpoint)}:{_told_apart(tokens)}",
         state["text_projection"].shape[1],
         tokenizer=tokens,
         longest=len(state["positional_embedding"]),
         encode=lambda inputs: encode_text(state, inputs["input_ids"], end),
         device=device,
     )
+
+
+def _told_apart(tokenizer: Any) -> str:
+    """The beginning of a SHA-256 of all that a tokenizer does."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
 
 
 def slip_image_tower(

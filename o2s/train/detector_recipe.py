@@ -9,6 +9,9 @@ import numpy as np
 from o2s.detect.detr3d import Detr3d, Detr3dConfig
 from o2s.detect.detr3d_loss import SetLossConfig
 from o2s.detect.tr3d import SCANNET, SUNRGBD, Tr3d, Tr3dConfig
+from o2s.errors import InputError
+from o2s.io.cloud import quote
+from o2s.train.checks import check_optimisation
 from o2s.train.detector_augmentation import DetectorAugmentation
 
 
@@ -54,17 +57,11 @@ class DetectorOptimisation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "repeats", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate is {self.learning_rate}, expected 0 to 1")
+        check_optimisation(self)
         if self.schedule not in ("step", "cosine"):
             raise ValueError(f"schedule is {self.schedule!r}, expected step or cosine")
-        for name in ("drop_at", "warmup"):
-            value = getattr(self, name)
-            if not all(0 <= v <= 1 for v in (value if name == "drop_at" else [value])):
-                raise ValueError(f"{name} is {value}, expected shares from 0 to 1")
+        if not all(0 <= share <= 1 for share in self.drop_at):
+            raise ValueError(f"drop_at is {self.drop_at}, expected shares from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -94,14 +91,24 @@ def build(recipe: DetectorRecipe, sides: Mapping[str, np.ndarray]) -> Tr3d | Det
     Args:
         recipe: its size; ScanNet's and SUN RGB-D's published lists keep their order and levels.
         sides: the longest sides of the objects of each class in the training scans.
+
+    Raises:
+        InputError: `tr3d` names a class that no object is of.
     """
     data, tr3d = recipe.data, recipe.tr3d
+    unknown = [name for name in tr3d.classes if name not in sides]
+    if unknown and recipe.detector == "tr3d":
+        raise InputError(
+            f"tr3d.classes: no object of {quote(unknown[0])} in the training scans; expected some "
+            f"of {', '.join(sorted(sides))}"
+        )
     names = sorted(sides)
     levels = [int(np.median(sides[name]) > data.coarse_above) for name in names]
     for published in (SCANNET, SUNRGBD):
         is_scannet = published is SCANNET and data.classes == "scannet18"
         if is_scannet or set(sides) == set(published):
-            names, levels = list(published), list(published.values())
+            kept = {n: at for n, at in published.items() if n not in data.leave_out}
+            names, levels = list(kept), list(kept.values())
     if recipe.detector == "detr3d":
         return Detr3d(replace(recipe.detr3d, classes=names))
     return Tr3d(tr3d if tr3d.classes else replace(tr3d, classes=names, levels=levels))

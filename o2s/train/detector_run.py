@@ -5,13 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from o2s.detector_weights import write_detector
+from o2s.errors import InputError
 from o2s.files import write_json
 from o2s.train.detector_recipe import DetectorRecipe, build
 from o2s.train.detector_scans import DetectorScans, sizes_of_classes
 from o2s.train.detectors import DetectorModel, DetectorTrainer, training_arguments, turns_boxes
-from o2s.train.run_folder import Step, begun, train_with_progress
+from o2s.train.run_folder import SCORES, Step, begun, train_with_progress
 
-DETECTOR, SCORES = "detector.safetensors", "scores.json"
+DETECTOR = "detector.safetensors"
 
 
 def train_detector(recipe: DetectorRecipe, folder: Path, step: Step) -> Mapping[str, float]:
@@ -47,6 +48,13 @@ def train_detector(recipe: DetectorRecipe, folder: Path, step: Step) -> Mapping[
             )
             for split in ("train", "val")
         )
+        batch = recipe.optimisation.batch_size * args.world_size
+        if len(train) < batch:
+            raise InputError(
+                f"{scenes}: {len(train)} draws an epoch of its scans of train; expected at least "
+                f"{batch}, the optimisation.batch_size of all processes: raise "
+                "optimisation.repeats or lower optimisation.batch_size"
+            )
         model = DetectorModel(detector, recipe.set_loss)
         trainer = DetectorTrainer(model, train, val, recipe.optimisation, args)
         train_with_progress(trainer, step)

@@ -4,6 +4,7 @@ What comes out depends on the seed, the scan's number and that of the draw alone
 and the number of processes.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,14 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from o2s.datasets.preparation import read_index
 from o2s.errors import InputError
 from o2s.evaluate.scene_boxes import prepared_scans
 from o2s.io.labelled import LabelledScan, read_labelled
 from o2s.scene import Scene
 from o2s.train.detector_augmentation import DetectorAugmentation, change_scan
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,13 @@ def sizes_of_classes(
     leave_out: Sequence[str],
     update: Callable[[int, int], None],
 ) -> Mapping[str, Float32[np.ndarray, "_"]]:
-    """The longest sides, in metres, of the objects of each class that the split has."""
+    """The longest sides, in metres, of the objects of each class that the split has. A warning
+    tells of names to leave out that are not in the list."""
     scans = list(prepared_scans(folder, split).values())
+    listed = read_index(folder)["class_names"].get(class_list, leave_out)
+    for name in leave_out:
+        if name not in listed:
+            logger.warning("leave_out: %s is no class of %s", name, class_list)
     found: dict[str, list[float]] = {}
     for done, file in enumerate(scans):
         update(done, len(scans))

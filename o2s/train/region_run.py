@@ -24,9 +24,9 @@ from o2s.train.region_recipe import (
     open_splits,
 )
 from o2s.train.regions import RegionClassifier, RegionTrainer, training_arguments
-from o2s.train.run_folder import Step, begun, train_with_progress
+from o2s.train.run_folder import SCORES, Step, begun, train_with_progress
 
-ENCODER, CLASSES, SCORES = "region_encoder.safetensors", "classes.safetensors", "scores.json"
+ENCODER, CLASSES = "region_encoder.safetensors", "classes.safetensors"
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,13 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
     args = training_arguments(recipe.optimisation, folder / "checkpoints")
     with begun(folder, args, asdict(recipe)) as first:
         with args.main_process_first():  # the others take what it has put into the cache
-            train, val, words, candidates = _batches(recipe, step)
-        batch = recipe.optimisation.batch_size
-        if recipe.optimisation.draws is None and len(train) < batch:
+            train, val, words, candidates = _batches(recipe, step, args.device)
+        batch = recipe.optimisation.batch_size * args.world_size
+        if (recipe.optimisation.draws or len(train)) < batch:
             raise InputError(
-                f"data: {len(train)} objects of train; expected at least optimisation.batch_size, "
-                f"which is {batch}, or more optimisation.draws"
+                f"data: {recipe.optimisation.draws or len(train)} draws an epoch, of {len(train)} "
+                f"objects of train; expected at least {batch}, the optimisation.batch_size of all "
+                "processes: see optimisation.draws"
             )
         model = _model(recipe, len(train.classes))
         trainer = RegionTrainer(
@@ -89,14 +90,14 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
 
 
 def _batches(
-    recipe: RegionRecipe, step: Step
+    recipe: RegionRecipe, step: Step, device: torch.device
 ) -> tuple[RegionBatches, RegionBatches, TextEmbeddings, Int64[Tensor, "K"]]:
     """Train, val, the embedded names of the classes of both, and the numbers of those that val's
     objects are told apart from: all that have names, and those of val."""
     cache = Path(recipe.data.cache)
     sources, said, everything = open_splits(recipe.data, step)
     classes = tuple(said)
-    tower = text_tower(recipe.towers)
+    tower = text_tower(recipe.towers, device)
     width = recipe.size.embedding
     if recipe.objective == "alignment" and tower.width != width:
         raise InputError(
@@ -107,7 +108,7 @@ def _batches(
     images = EmbeddedImages({}, torch.zeros(0, tower.width))
     shown = images_of(sources["train"]) if recipe.alignment.image_weight else []
     if recipe.objective == "alignment" and shown:
-        images = embed_images(shown, image_tower(recipe.towers), cache, step)
+        images = embed_images(shown, image_tower(recipe.towers, device), cache, step)
     names = texts.vectors[[texts.number[text] for text in said.values()]]
     words = TextEmbeddings(classes, (), names[:, None], tower.name)
     train, val = (
@@ -133,11 +134,12 @@ def _model(recipe: RegionRecipe, classes: int) -> RegionAligner | RegionClassifi
     point_bert = PointBert(recipe.size)
     if recipe.weights is not None:
         begun_from = load_region_encoder(recipe.weights)
-        wanted = replace(begun_from.config, drop_path=recipe.size.drop_path)
-        if wanted != recipe.size:
+        size = replace(recipe.size, up=begun_from.config.up)
+        if replace(begun_from.config, drop_path=size.drop_path) != size:
             raise InputError(
                 f"weights: {recipe.weights} is an encoder of another size than point_bert says"
             )
+        point_bert = PointBert(size)
         point_bert.load_state_dict(begun_from.state_dict())
     if recipe.objective == "labels":
         return RegionClassifier(point_bert, classes)

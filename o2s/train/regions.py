@@ -22,6 +22,7 @@ from o2s.alignment import RegionAligner
 from o2s.encoder import evaluating
 from o2s.errors import InputError
 from o2s.point_bert import PointBert
+from o2s.train.checks import check_optimisation
 from o2s.train.region_batches import BalancedSampler, RegionBatches
 from o2s.train.run_folder import ScoredTrainer, run_arguments
 from o2s.train.weight_average import FILE, WeightAverage, checkpoint_of
@@ -40,6 +41,8 @@ class RegionOptimisation:
             `final_learning_rate`.
         average: decay of the moving average of the weights, which is scored and kept in their place
             (see `weight_average`); 0 for none.
+        least_groups: Point-BERT looks at a share of the groups between this and 1, drawn for each
+            batch (see `PointBert.forward`); 1 for all of them.
         bf16: whether products are taken in bfloat16; null where the processor is made for it.
     """
 
@@ -55,23 +58,17 @@ class RegionOptimisation:
     balance: float = 0.5
     label_share: float = 0.5
     average: float = 0.0
+    least_groups: float = 1.0
     bf16: bool | None = None
     workers: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        check_optimisation(self)
+        if not 0 < self.least_groups <= 1:
+            raise ValueError(f"least_groups is {self.least_groups}, expected above 0 and up to 1")
         if self.draws is not None and self.draws < self.batch_size:
             raise ValueError(f"draws is {self.draws}, expected at least batch_size")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate is {self.learning_rate}, expected 0 to 1")
-        for name in ("warmup", "balance", "label_share", "beta2"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average is {self.average}, expected 0 to below 1")
 
 
 class RegionClassifier(nn.Module):
@@ -83,9 +80,11 @@ class RegionClassifier(nn.Module):
         self.point_bert = point_bert
         self.head = nn.Linear(point_bert.config.feature_width, classes)
 
-    def forward(self, points: Tensor, classes: Int64[Tensor, "B"], **_: Tensor) -> Tensor:
-        """The cross entropy of one batch."""
-        return F.cross_entropy(self.head(self.point_bert(points)).float(), classes)
+    def forward(
+        self, points: Tensor, classes: Int64[Tensor, "B"], share: float = 1.0, **_: Tensor
+    ) -> Tensor:
+        """The cross entropy of one batch; `share` of the groups is looked at."""
+        return F.cross_entropy(self.head(self.point_bert(points, share)).float(), classes)
 
 
 class RegionTrainer(ScoredTrainer):
@@ -124,10 +123,21 @@ class RegionTrainer(ScoredTrainer):
             train.targets, balance=settings.balance, seed=settings.seed, length=settings.draws
         )
 
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Matrices alone decay, as in ULIP: no scales of normalisations, nor that of similarities,
+        which decay would draw to 1."""
+        return [
+            name
+            for name, parameter in model.named_parameters()
+            if parameter.ndim >= 2 and not name.endswith("bias")
+        ]
+
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any
     ) -> Any:
-        found = model(**inputs)
+        least = self.optimisation.least_groups
+        share = least + (1 - least) * float(torch.rand(())) if least < 1 else 1.0
+        found = model(**inputs, share=share)
         if isinstance(found, Tensor):
             return found
         return found.loss

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+from accelerate.utils import broadcast_object_list
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -19,6 +20,8 @@ from o2s.errors import InputError
 from o2s.files import alone_in, clear_leftovers, settled
 
 logger = logging.getLogger(__name__)
+
+RECIPE, SCORES = "recipe.json", "scores.json"
 
 # A line of progress for a step of work; yields a function of how much is done and of all.
 Step = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -39,7 +42,10 @@ def begun(folder: Path, args: TrainingArguments, recipe: Mapping[str, Any]) -> I
     with alone_in(folder) if first else nullcontext():
         if first:
             clear_leftovers(folder)
-            settle_recipe(folder / "recipe.json", recipe)
+            checkpoints = Path(str(args.output_dir))
+            if last_checkpoint(checkpoints) is None and not (folder / SCORES).exists():
+                (folder / RECIPE).unlink(missing_ok=True)  # nothing was trained by it
+            settle_recipe(folder / RECIPE, {**recipe, "processes": args.world_size})
         torch.manual_seed(args.seed)
         yield first
 
@@ -102,7 +108,7 @@ def run_arguments(
         settings: what else the run wants.
     """
     settings = {"eval_strategy": "epoch", "save_strategy": "epoch", **settings}
-    return TrainingArguments(
+    args = TrainingArguments(
         output_dir=str(folder),
         use_cpu=not torch.cuda.is_available(),
         dataloader_drop_last=True,
@@ -117,8 +123,18 @@ def run_arguments(
         report_to=["tensorboard"] if find_spec("tensorboard") else [],
         seed=seed,
         disable_tqdm=False,
+        ddp_timeout=6 * 3600,  # while the first process embeds what the others wait for
         **settings,
     )
+    use_one_gpu(args)
+    return args
+
+
+def use_one_gpu(args: Any) -> None:
+    """Keep Trainer from nn.DataParallel, which would cut batches of scans into pieces."""
+    if args.n_gpu > 1:
+        logger.info("one of %d GPUs is used; `torchrun --nproc-per-node` uses several", args.n_gpu)
+        args._n_gpu = 1
 
 
 class ScoredTrainer(Trainer):
@@ -129,6 +145,10 @@ class ScoredTrainer(Trainer):
     def score(self, examples: Any) -> dict[str, float]:
         """Scores by name."""
         raise NotImplementedError
+
+    def ranked(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """What else is logged, to say which checkpoint is the best."""
+        return {}
 
     def gathered_state(self) -> dict[str, torch.Tensor] | None:
         """The whole weights, where processes hold a part of them each (FSDP, DeepSpeed), in the
@@ -141,8 +161,11 @@ class ScoredTrainer(Trainer):
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **_: Any) -> dict[str, float]:
         """The scores on val."""
-        found = self.score(self.val)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        found = [self.score(self.val)]
+        found[0] |= self.ranked(found[0])
+        if self.args.world_size > 1:  # else each would keep another checkpoint for the best
+            broadcast_object_list(found)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found[0].items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -156,14 +179,24 @@ class _Progress(TrainerCallback):
     def __init__(self, update: Callable[[int, int], None]) -> None:
         self.update = update
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A run that goes on may have been moved since its best checkpoint was noted."""
+        best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+        if best.is_dir():
+            state.best_model_checkpoint = str(best)
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.update(state.global_step, state.max_steps)
+        if state.global_step >= state.max_steps and args.eval_strategy == "steps":
+            control.should_evaluate = True  # where steps are no multiple of those between
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
         metrics = kwargs.get("metrics") or {}
-        shown = ", ".join(f"{k.removeprefix('eval_')} {v:.3f}" for k, v in metrics.items())
+        shown = ", ".join(
+            f"{k.removeprefix('eval_')} {v:.3f}" for k, v in metrics.items() if k != "eval_rank"
+        )
         loss = f"loss {losses[-1]:.3f}, " if losses else ""
         logger.info("epoch %.0f: %sval %s", state.epoch or 0, loss, shown)

@@ -26,7 +26,7 @@ from o2s.train.run_folder import ScoredTrainer, run_arguments
 from o2s.train.scene_lm_data import Instructions, collate
 from o2s.train.scene_lm_recipe import SceneLMOptimisation
 
-BEST = "eval_exact"
+BEST = "eval_rank"
 
 Part = Literal["rest", "object_tokens", "pointers"]
 
@@ -110,6 +110,10 @@ class InstructionTrainer(ScoredTrainer):
                 logs[f"loss_{kind}"] = total / max(count, 1)
             self._losses.clear()
         super().log(logs, *args, **kwargs)
+
+    def ranked(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """By exact answers; the loss decides where these are equal, as of descriptions alone."""
+        return {"rank": scores["exact"] - 1e-4 * scores["loss"]}
 
     @torch.no_grad()
     def score(self, records: Instructions) -> dict[str, float]:

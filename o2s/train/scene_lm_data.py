@@ -187,6 +187,22 @@ def read_scans(folder: Path, names: Sequence[str]) -> dict[str, EncodedScan]:
     return {name: encoded.read(folder / f"{name}.safetensors") for name in names}
 
 
+def require_encoder(
+    folder: Path, scans: Mapping[str, EncodedScan], width: int, parts: Mapping[str, str]
+) -> None:
+    """Raise InputError unless scans were encoded as a model does it that reads F numbers a region,
+    with detector and region encoder of these digests (`encoder.part_digests`)."""
+    for name, scan in scans.items():
+        found = scan.look.features.shape[1]
+        other = [part for part, digest in scan.parts.items() if parts[part] != digest]
+        if found != width or other:
+            raise InputError(
+                f"{folder / name}.safetensors: encoded with another "
+                f"{' and '.join(other) or 'region encoder'} than the model has; run `o2s encode` "
+                "with the model's config (--config, --set encoder.…) into another folder"
+            )
+
+
 def usable(records: Records, scans: Mapping[str, EncodedScan]) -> Records:
     """The records of tasks that are learned; of those about one object, where it was detected."""
     kept = [

@@ -1,8 +1,10 @@
 """The recipe of instruction tuning: a YAML file as a dataclass."""
 
+import math
 from dataclasses import dataclass, field
 
 from o2s.llm.configuration import SceneLMRecipe
+from o2s.train.checks import check_optimisation
 from o2s.train.scene_lm_data import PROMPTED, LookAugmentation
 
 
@@ -34,6 +36,9 @@ class InstructionData:
         unknown = sorted(self.weights.keys() - PROMPTED.keys())
         if unknown or not self.weights:
             raise ValueError(f"weights are of {unknown}, expected some of {', '.join(PROMPTED)}")
+        wrong = {k: v for k, v in self.weights.items() if not 0 < v < math.inf}
+        if wrong:
+            raise ValueError(f"weights are {wrong}, expected numbers above 0")
         if self.val_records < 1:
             raise ValueError(f"val_records is {self.val_records}, expected at least 1")
 
@@ -72,11 +77,7 @@ class SceneLMOptimisation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "every", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate is {self.learning_rate}, expected 0 to 1")
+        check_optimisation(self)
         if self.schedule not in ("cosine", "linear", "constant_with_warmup"):
             raise ValueError(
                 f"schedule is {self.schedule!r}, expected cosine, linear or constant_with_warmup"
@@ -103,3 +104,7 @@ class InstructionRecipe:
     focus_steps: int = 900
     augment: LookAugmentation = field(default_factory=LookAugmentation)
     optimisation: SceneLMOptimisation = field(default_factory=SceneLMOptimisation)
+
+    def __post_init__(self) -> None:
+        if self.focus_steps < 0:
+            raise ValueError(f"focus_steps is {self.focus_steps}, expected 0 or more")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from o2s import config as configs
+from o2s.encoder import SceneEncoder, part_digests
 from o2s.files import write_json
 from o2s.llm.answering import SceneAnswerer
 from o2s.llm.modeling import SceneLM
@@ -18,19 +19,20 @@ from o2s.llm.trained_parts import (
 )
 from o2s.train.focus_fit import Looked, begin_words, fit_focus, pointings
 from o2s.train.language_bridge import SeenObject, begin_in_language
-from o2s.train.run_folder import Step, begun, train_with_progress
+from o2s.train.run_folder import SCORES, Step, begun, train_with_progress
 from o2s.train.scene_lm import InstructionTrainer, Part, training_arguments
 from o2s.train.scene_lm_data import (
     Instructions,
     mix_tasks,
     open_records,
     read_scans,
+    require_encoder,
     seen_objects,
     usable,
 )
 from o2s.train.scene_lm_recipe import InstructionRecipe
 
-WEIGHTS, MODEL, SCORES = "scene_lm.safetensors", "model", "scores.json"
+WEIGHTS, MODEL = "scene_lm.safetensors", "model"
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ def train_scene_lm(recipe: InstructionRecipe, folder: Path, step: Step) -> Mappi
         length = settings.steps * settings.batch_size * settings.accumulate * args.world_size
         with step("reading instructions"):
             (train, shown), (val, held_out) = (
-                _read(recipe, split, length, new) for split in ("train", "val")
+                _read(recipe, model, split, length, new) for split in ("train", "val")
             )
         facts: dict[str, Any] = {}
         if new.object_tokens:
@@ -128,12 +130,14 @@ def _load(model: SceneLM, before: str | None) -> _New:
 
 
 def _read(
-    recipe: InstructionRecipe, split: str, length: int, new: _New
+    recipe: InstructionRecipe, model: SceneLM, split: str, length: int, new: _New
 ) -> tuple[Instructions, _Shown]:
     """The records of a split, and what they say to the parts that are new."""
     data, seed = recipe.data, recipe.optimisation.seed
     records = open_records(Path(data.instructions) / split)
     scans = read_scans(Path(data.encoded), sorted(set(records["scene_id"])))
+    encoder = cast(SceneEncoder, model.encoder)
+    require_encoder(Path(data.encoded), scans, encoder.width, part_digests(encoder.state_dict()))
     records = usable(records, scans)
     shown = _Shown(
         seen_objects(records, scans) if new.object_tokens else [],

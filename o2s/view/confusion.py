@@ -1,6 +1,5 @@
 """A picture of which classes are taken for which: one row a true class, one column a prediction."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,14 +7,12 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float64, Integer
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy import ndarray
 
-from o2s.files import replacing
+from o2s.view.heat_map import page_of_cells, write_above
 
 MOST = 60  # classes that a picture holds
-CELL, DPI = 22, 100  # pixels of a cell's side; pixels an inch
+CELL = 22  # pixels of a cell's side
 LETTER = 6.2  # pixels of a letter of the names
 LONGEST = 28  # letters of a name
 EMPTY = "#dddddd"  # rows of classes without objects
@@ -51,25 +48,17 @@ def draw_confusion(
 
     left = 20 + LETTER * max(map(len, labels))
     top = (60 if title else 40) + LETTER * max(map(len, columns))
-    width = max(left + CELL * len(columns) + 20, 520, 24 + 9.5 * len(title))
-    height = top + CELL * len(labels) + 20
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    place = (left / width, 20 / height, CELL * len(columns) / width, CELL * len(labels) / height)
-    axes = figure.add_axes(place, facecolor=EMPTY)
-    _draw_cells(axes, shares)
-    axes.set_xticks(range(len(columns)), columns, rotation=90, parse_math=False)
-    axes.set_yticks(range(len(labels)), labels, parse_math=False)
-    axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=8)
-    lines = [(title, 11, "bold"), (CAPTION, 8, "normal")]
-    for i, (line, size, weight) in enumerate(lines if title else lines[1:]):
-        y = 1 - (16 + 20 * i) / height
-        style = {"size": size, "weight": weight, "va": "center", "parse_math": False}
-        figure.text(12 / width, y, line, **style)
-    with replacing(path) as temporary, warnings.catch_warnings():
-        # Letters that the font lacks are drawn as empty boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    least = max(520.0, 24 + 9.5 * len(title))
+    shape = len(labels), len(columns)
+    with page_of_cells(path, *shape, cell=CELL, left=left, top=top, least=least) as (figure, axes):
+        axes.set_facecolor(EMPTY)
+        _draw_cells(axes, shares)
+        axes.set_xticks(range(len(columns)), columns, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(labels)), labels, parse_math=False)
+        axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=8)
+        lines = [(title, 11, "bold"), (CAPTION, 8, "normal")]
+        for i, (line, size, weight) in enumerate(lines if title else lines[1:]):
+            write_above(figure, line, 16.0 + 20 * i, size=size, weight=weight)
 
 
 def shown_shares(

@@ -6,13 +6,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from jaxtyping import Float64
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy import ndarray
 
-from o2s.files import replacing
+from o2s.view.heat_map import page_of_cells, write_above
 
-CELL, DPI = 44, 100  # pixels of a cell's side; pixels an inch
+CELL = 44  # pixels of a cell's side
 LETTER = 6.5  # pixels of a letter of the names
 CAPTION = "Rows: groups. Columns: experts. Mean weight, in per cent."
 
@@ -26,25 +24,20 @@ def draw_routes(weights: Float64[ndarray, "G E"], names: Sequence[str], path: Pa
     if len(names) != len(weights):
         raise ValueError(f"{len(names)} names for {len(weights)} groups, expected one for each")
     groups, experts = weights.shape
-    left, top = 24 + LETTER * max(map(len, names)), 62
-    width = max(left + CELL * experts, LETTER * len(CAPTION)) + 20
-    height = top + CELL * groups + 16
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    place = (left / width, 16 / height, CELL * experts / width, CELL * groups / height)
-    axes = figure.add_axes(place)
+    left, top = 24 + LETTER * max(map(len, names)), 62.0
+    least = LETTER * len(CAPTION) + 20
+    page = page_of_cells(path, groups, experts, cell=CELL, left=left, top=top, least=least)
     limit = max(1e-9, float(np.abs(weights).max()))
-    axes.imshow(weights, cmap=matplotlib.colormaps["Blues"], vmin=0, vmax=limit, aspect="auto")
-    axes.set_xticks(range(experts), [str(e) for e in range(experts)], parse_math=False)
-    axes.set_yticks(range(groups), list(names), parse_math=False)
-    axes.tick_params(
-        top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=7, length=2
-    )
-    for row, column in np.ndindex(groups, experts):
-        share = weights[row, column]
-        ink = "white" if share > 0.6 * limit else "black"
-        text = f"{100 * share:.0f}"
-        axes.text(column, row, text, size=8, color=ink, ha="center", va="center_baseline")
-    figure.text(12 / width, 1 - 14 / height, CAPTION, size=8, va="center", parse_math=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    with page as (figure, axes):
+        axes.imshow(weights, cmap=matplotlib.colormaps["Blues"], vmin=0, vmax=limit, aspect="auto")
+        axes.set_xticks(range(experts), [str(e) for e in range(experts)], parse_math=False)
+        axes.set_yticks(range(groups), list(names), parse_math=False)
+        axes.tick_params(
+            top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=7, length=2
+        )
+        for row, column in np.ndindex(groups, experts):
+            share = weights[row, column]
+            ink = "white" if share > 0.6 * limit else "black"
+            text = f"{100 * share:.0f}"
+            axes.text(column, row, text, size=8, color=ink, ha="center", va="center_baseline")
+        write_above(figure, CAPTION, 14.0, size=8)

@@ -74,6 +74,15 @@ def test_runs_that_share_the_work_leave_one_library(
         assert len(np.unique(mesh.colors, axis=0)) == 1
 
 
+def test_ceiling_lamps_hang(script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(script, "triangles", slab)
+    run(script, monkeypatch, tmp_path / "made", "--count", 4)
+    lamps = [p for p in FurnitureLibrary.open(tmp_path / "made").pieces if p.label == "lamp"]
+    hangs = {p.fine: p.elevation for p in lamps}
+    assert hangs["ceiling light"] == hangs["ceiling lamp"] == 2.0
+    assert hangs["table lamp"] == 0.0
+
+
 def test_appliances_have_the_sizes_that_are_sold(
     script: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -357,3 +357,19 @@ def test_nothing_is_said_of_a_class_with_unseen_members() -> None:
     assert any("chair" in q["object_names"] for q in write_questions(rooms, 0, 30, False))
     assert not any("chair" in q["question"] for q in write_questions(hidden, 0, 30, False))
     assert not any(d["object_name"] == "chair" for d in write_descriptions(hidden, 0, False))
+
+
+def test_what_people_would_count_otherwise_is_not_asked_for() -> None:
+    place = (1.0, 1.0, 0.5, 0.4, 0.4, 0.9)
+    others = [make_object(i, "vase", (1.0 + i, 3.0, *place[2:])) for i in (1, 2)]
+    flowers = make_room([make_object(0, "plant", place, fine="vase of flowers"), *others])
+    assert not any(o.label == "vase" for o in NamedRoom(flowers, Random(0)).objects)
+    plain = make_room([make_object(0, "plant", place, fine="fern"), *others])
+    assert sum(o.label == "vase" for o in NamedRoom(plain, Random(0)).objects) == 2
+
+    def counted(fine: str) -> list[Draft]:
+        room = make_room([make_object(0, "box", place, fine=fine)])
+        return [d for d in all_drafts([room]) if d.kind == "count"]
+
+    assert counted("box")
+    assert not counted("pile of boxes")

@@ -14,7 +14,8 @@ from o2s.datasets.frames import Crops, Frames
 from o2s.datasets.furniture import FurnitureLibrary
 from o2s.datasets.preparation import prepare
 from o2s.datasets.room_layout import lay_out
-from o2s.datasets.room_scan import scan_room
+from o2s.datasets.room_phrases import same_color
+from o2s.datasets.room_scan import scan_room, seen_color
 from o2s.datasets.rooms import (
     make_rooms,
     read_facts,
@@ -231,3 +232,22 @@ def test_a_damaged_record_is_one_line(made: Path, tmp_path: Path) -> None:
     record.unlink()
     with pytest.raises(InputError, match="no such file; expected one that `o2s rooms` wrote"):
         read_facts(folder)
+
+
+def test_a_folder_of_real_scans_is_left_as_it_is(furniture: Path, tmp_path: Path) -> None:
+    (tmp_path / "scans" / "scene0000_00").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds scans that `o2s rooms` did not make"):
+        make_rooms(furniture, tmp_path, rooms=1, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["scans"]
+
+
+def test_a_colour_is_what_the_scan_shows_of_it() -> None:
+    grey, black, brown = ([90, 90, 90], [10, 10, 10], [110, 70, 40])
+    seen = np.array([grey] * 60 + [black] * 40, np.uint8)
+    assert seen_color("black", seen) == "black"
+    assert seen_color("grey", seen) == "grey"
+    assert seen_color("red", seen) is None
+    assert seen_color(None, seen) is None
+    close = np.array([brown] * 9 + [grey], np.uint8)
+    assert same_color("beige", "brown") is None
+    assert seen_color("beige", close) == "beige", "the two are taken for each other"

@@ -166,6 +166,30 @@ def test_a_killed_command_does_the_rest(tmp_path: Path, capsys: pytest.CaptureFi
     assert kept.stat().st_mtime_ns == stamp
 
 
+def test_a_run_that_was_killed_keeps_the_classes_that_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(_: Sketch) -> str:
+        raise KeyboardInterrupt
+
+    second = list(SHAPES)[1]
+    with monkeypatch.context() as patch:
+        patch.setitem(SHAPES, second, dies)
+        with pytest.raises(KeyboardInterrupt):
+            write_furniture(tmp_path, count=2)
+    first = sorted(tmp_path.glob("*.glb"))
+    stamps = [path.stat().st_mtime_ns for path in first]
+    assert len(first) == 2
+    write_furniture(tmp_path, count=2)
+    assert [path.stat().st_mtime_ns for path in first] == stamps
+
+
+def test_a_list_in_another_encoding_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "furniture.csv").write_bytes("file,größe\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"furniture\.csv: columns"):
+        write_furniture(tmp_path, count=1)
+
+
 def test_pieces_that_are_there_keep_their_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

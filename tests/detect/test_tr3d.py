@@ -232,3 +232,14 @@ def test_only_the_best_cells_are_looked_at() -> None:
 def test_a_config_that_cannot_be_is_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         tiny(**wrong)
+
+
+def test_a_scan_that_will_take_long_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    detector = tiny()
+    detector(scene())
+    assert not caplog.records
+    monkeypatch.setattr("o2s.detect.tr3d.MANY_BLOCKS", 3)
+    detector(scene())
+    assert "blocks of 1.6 m, a room some hundreds" in caplog.text

@@ -169,3 +169,8 @@ def test_predictions_must_answer_the_questions(tmp_path: Path) -> None:
     assert ([q.id for q in matched], answers) == (["b"], ["2"])
     with pytest.raises(InputError, match="no predictions"):
         match_answers(questions, {}, path, subset=True)
+    everything = {"c": "3", "a": "1", "b": "2"}
+    matched, answers = match_answers(questions, everything, path, asked=questions[1:2])
+    assert ([q.id for q in matched], answers) == (["b"], ["2"])
+    with pytest.raises(InputError, match="no prediction for 1 of 1 questions, first 'b'"):
+        match_answers(questions, {"a": "1"}, path, asked=questions[1:2])

@@ -373,3 +373,43 @@ def test_without_any_text_the_names_are_those_that_the_region_encoder_knows(
     _, facts = read_region_encoder(PRETRAINED["tiny"])
     assert tuple(facts["classes"]) == SCAN_CLASSES
     assert json.loads(out)["tables"]
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        (("--text-model", ""), "--text-model is empty"),
+        (("--text-kind", "slip"), "--text-kind says what --text-model is"),
+        (("--text", "words", "--config", "ulip1"), "--config, --set, --split and --cut go with"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    options: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, message = o2s(capsys, "eval", "zero-shot", "features.safetensors", *options)
+    assert code == 2
+    assert says in message
+
+
+def test_an_overlap_goes_with_boxes(capsys: pytest.CaptureFixture[str]) -> None:
+    files = ("said.json", "--reference", "meta.json", "--task", "scienceqa")
+    code, _, message = o2s(capsys, "eval", "images", *files, "--iou", "0.9")
+    assert code == 2
+    assert "--iou goes with --task voc" in message
+
+
+def test_embedded_classes_may_lie_in_a_file_of_any_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors = torch.nn.functional.normalize(torch.randn(3, 1, 384), dim=-1)
+    words = TextEmbeddings(("chair", "table", "sofa"), (), vectors, "random")
+    write_text_embeddings(words, tmp_path / "text.safetensors")
+    text = (tmp_path / "text.safetensors").rename(tmp_path / "text.st")
+    code, out, err = o2s(
+        capsys,
+        *("eval", "zero-shot", "--scenes", prepare_scenes(tmp_path), "--json", "--threads", "1"),
+        *("--set", "encoder.point_bert_weights=null", "--set", "encoder.regions.points=64"),
+        *("--text", text),
+    )
+    assert code == 0, err
+    assert json.loads(out)["tables"]

@@ -12,11 +12,11 @@ from o2s.datasets.scannet import ScanNet
 from o2s.errors import InputError
 from o2s.evaluate.scene_boxes import (
     PredictedBoxes,
-    class_names,
     prepared_scans,
     read_predicted_boxes,
     read_true_boxes,
     require_same_scenes,
+    scored_classes,
 )
 from o2s.io.labelled import read_labelled
 
@@ -151,7 +151,7 @@ def test_true_boxes_of_a_file(tmp_path: Path) -> None:
     truth = read_true_boxes(path)
     assert truth["a"].ids == ("3", "4")
     assert truth["a"].boxes[0].tolist() == [1, 2, 3, 4, 5, 6, 0.5]
-    assert class_names(path, "scannet18", truth) == ("bed",)
+    assert scored_classes(path, "scannet18", truth) == ("bed",)
     with pytest.raises(InputError, match="a file has no splits"):
         read_true_boxes(path, split="val")
 
@@ -187,10 +187,10 @@ def test_prepared_scans_give_their_aligned_boxes(prepared: Path, classes: str) -
     assert found.boxes[:, :6].tobytes() == np.ascontiguousarray(scan.objects.boxes).tobytes()
     assert not found.boxes[:, 6].any()
     assert found.ids == tuple(map(str, scan.objects.ids.tolist()))
-    names = class_names(prepared, classes, truth)
+    names = scored_classes(prepared, classes, truth)
     none = 0 if classes == "nyu40" else -1
     for label, value in zip(found.labels, scan.objects.classes[classes].tolist(), strict=True):
-        assert label == ("" if value <= none else scan.class_names[classes][value])
+        assert label == ("" if value <= none else scan.scored_classes[classes][value])
         assert label in {"", *names}
     assert any(label != "" for label in found.labels)
 

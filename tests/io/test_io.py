@@ -282,7 +282,7 @@ PLY += b"property float x\nproperty float y\nproperty float z\nend_header\n"
         "suffix": (
             "scan.las",
             b"LASF",
-            "files of type .las cannot be read; expected one of .ply, .pcd, .npz, .safetensors",
+            "files of type .las cannot be read; save it as .ply",
         ),
         "no suffix": ("scan", b"ply", "files of type unknown cannot be read"),
         "mesh": ("chair.obj", b"v 0 0 0", "a mesh, not a scan; sample points on its surface"),
@@ -313,7 +313,7 @@ def test_a_folder_is_no_scan(folder, name):
 def test_a_safetensors_file_of_others_is_refused(folder):
     path = folder / "model.safetensors"
     save_file({"weight": torch.zeros(3)}, path, metadata={"format": "pt"})
-    with pytest.raises(InputError, match="not a prepared scene; expected one that o2s wrote"):
+    with pytest.raises(InputError, match="something else; expected the scan, or a prepared one"):
         read_scene(path)
     ours = {"format": "o2s.scene", "version": "1", "name": "a"}
     save_file({"points": torch.zeros(4, 2)}, path, metadata=ours)

@@ -177,6 +177,62 @@ def test_the_name_follows_the_weights(copy: Path):
     assert clip_text_tower(str(moved), CPU).name not in names
 
 
+@pytest.mark.parametrize(
+    "file, key, value",
+    [("preprocessor_config.json", "image_mean", [0.1, 0.2, 0.3]), ("config.json", "x", 1)],
+)
+def test_the_name_follows_the_settings(copy: Path, file: str, key: str, value: object):
+    before = clip_image_tower(str(copy), CPU).name
+    settings = json.loads((copy / file).read_text())
+    (copy / file).write_text(json.dumps(settings | {key: value}))
+    assert clip_image_tower(str(copy), CPU).name != before
+
+
+@pytest.mark.parametrize(
+    "file, content",
+    [
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1"),
+        ("tokenizer_config.json", b"[]"),
+        ("config.json", b'{"model_type": "clip", "projection_dim": "many"}'),
+    ],
+)
+def test_a_damaged_folder_is_one_line(copy: Path, file: str, content: bytes):
+    (copy / file).write_bytes(content)
+    with pytest.raises(InputError, match="not a readable text model") as error:
+        clip_text_tower(str(copy), CPU)
+    assert "\n" not in str(error.value)
+
+
+def test_a_half_downloaded_pickle_is_one_line(copy: Path):
+    (copy / "model.safetensors").unlink()
+    for content in (b"", b"version https://git-lfs.github.com/spec/v1"):
+        (copy / "pytorch_model.bin").write_bytes(content)
+        with pytest.raises(InputError, match="not a readable image model") as error:
+            clip_image_tower(str(copy), CPU)
+        assert "\n" not in str(error.value)
+
+
+def test_a_package_that_a_tokenizer_needs_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    def lacks(*_: Any, **__: Any) -> None:
+        raise ImportError("\nSiglipTokenizer requires the SentencePiece library\nbut")
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lacks)
+    with pytest.raises(InputError, match="requires the SentencePiece library"):
+        clip_text_tower(str(copy), CPU)
+
+
+def test_a_model_that_gives_a_vector_a_token_is_refused(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        CLIPModel, "get_text_features", lambda *_, **__: torch.zeros(1, 2, 3), raising=True
+    )
+    with pytest.raises(
+        InputError, match=r"features of shape \[1, 2, 3\], expected one vector each"
+    ):
+        clip_text_tower(str(copy), CPU)
+
+
 def test_missing_weights_are_refused(copy: Path):
     model = CLIPModel.from_pretrained(copy)
     state = {name: t for name, t in model.state_dict().items() if "visual_projection" not in name}
@@ -294,6 +350,11 @@ def test_open_clip_embeds_texts_and_images(open_clip: list[tuple[Any, ...]], tmp
     assert open_clip[-1] == ("tokenizer", f"local-dir:{tmp_path}")
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"others")
     assert open_clip_text_tower(str(tmp_path), CPU).name != first
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    assert open_clip_text_tower(str(tmp_path), CPU).name != first
+    file = tmp_path / "open_clip_model.safetensors"
+    names = {open_clip_text_tower(f"{m}:{file}", CPU).name for m in ("ViT", "ViT-quickgelu")}
+    assert len(names) == 2, "the same weights in two models"
 
 
 def test_what_open_clip_does_not_load_is_one_line(open_clip: list[tuple[Any, ...]]):

@@ -218,3 +218,16 @@ def test_a_tokenizer_that_is_missing_or_of_another_size_is_one_line(slip: Slip, 
         with pytest.raises(InputError, match=message) as error:
             slip_text_tower(tmp_path / "slip.pt", source, torch.device("cpu"))
         assert "\n" not in str(error.value)
+
+
+def test_the_name_follows_the_tokenizer(slip: Slip, tmp_path: Path):
+    torch.save(slip.state_dict(), tmp_path / "slip.pt")
+    names = set()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        save_tokenizer(tmp_path / folder)
+        file = tmp_path / folder / "tokenizer.json"
+        if folder == "two":
+            file.write_text(file.read_text().replace('"a":', '"swapped":').replace('"b":', '"a":'))
+        names.add(slip_text_tower(tmp_path / "slip.pt", str(file.parent), torch.device("cpu")).name)
+    assert len(names) == 2

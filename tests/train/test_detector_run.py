@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from o2s.scene import Boxes
 from o2s.train import detector_run
 from o2s.train.detector_recipe import DetectorRecipe, build
 from o2s.train.detector_run import train_detector
-from o2s.train.detector_scans import DetectorScans
+from o2s.train.detector_scans import DetectorScans, sizes_of_classes
 from o2s.train.detectors import DetectorModel, collate, predicted, scores, true
 
 SIZE = ["tr3d.voxel=0.2", "tr3d.stem_width=8", "tr3d.blocks=[1, 1, 1, 1]"]
@@ -218,3 +219,23 @@ def test_published_class_lists_keep_their_order() -> None:
     assert isinstance(found.config, Tr3dConfig)
     assert list(found.config.levels) == [0, 1]
     assert built("nyu40", "tr3d.classes=[cup]", "tr3d.levels=[1]").classes == ("cup",)
+
+
+def test_a_class_may_be_left_out_of_a_published_list(
+    prepared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sides = {"sofa": np.array([2.0])}
+    less = config.load("tr3d_tiny", DetectorRecipe, ["data.leave_out=[chair]", *SIZE])
+    less = replace(less, data=replace(less.data, classes="scannet18"))
+    assert build(less, sides).classes == tuple(name for name in SCANNET if name != "chair")
+    sizes_of_classes(prepared, "train", "nyu40", ["chiar", "chair"], lambda *_: None)
+    assert [r.message for r in caplog.records] == ["leave_out: chiar is no class of nyu40"]
+    with pytest.raises(InputError, match=r"tr3d\.classes: no object of 'char' in the training"):
+        train_detector(
+            recipe(prepared, "tr3d.classes=[char]", "tr3d.levels=[0]"), tmp_path / "run", step
+        )
+
+
+def test_too_few_scans_for_a_batch_are_said(prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="4 draws an epoch of its scans of train; expected at"):
+        train_detector(recipe(prepared, "optimisation.batch_size=16"), tmp_path / "run", step)

@@ -92,7 +92,7 @@ def test_what_records_say_of_where_they_point() -> None:
         record("How many lamps and beds are there?", "two", ["bed", "lamp"]),
         record("Which is larger, the bed or the lamp?", "bed", ["bed", "lamp"]),
     ]
-    scan = EncodedScan("room", look_of(names, places), torch.zeros(3, dtype=torch.float64), "")
+    scan = EncodedScan("room", look_of(names, places), torch.zeros(3, dtype=torch.float64), "", {})
     (found,) = pointings(Dataset.from_list(rows, FEATURES), {"room": scan}, 0.5)
     assert found.look.boxes.labels == tuple(names)
     assert found.questions == (

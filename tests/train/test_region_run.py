@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from safetensors.torch import load_file
 from scannet_fake import make_scan, write_download, write_stream
 
 from o2s import config
+from o2s.alignment import AlignmentConfig, RegionAligner
 from o2s.datasets.frames import Crops
 from o2s.datasets.furniture_objects import FurnitureObjects
 from o2s.datasets.preparation import prepare
@@ -29,12 +31,13 @@ from o2s.datasets.scannet import ScanNet
 from o2s.datasets.triplets import Triplet, TripletSource
 from o2s.errors import InputError
 from o2s.evaluate.text_embeddings import read_text_embeddings
+from o2s.point_bert import PointBert
 from o2s.region_weights import read_region_encoder
 from o2s.towers.images import in_rgb
 from o2s.train import region_recipe, region_run, run_folder
 from o2s.train.region_recipe import RegionData, RegionRecipe, embed_files, open_sources
 from o2s.train.region_run import train_regions
-from o2s.train.regions import top_k
+from o2s.train.regions import RegionTrainer, top_k
 
 WIDTH = 8
 SIZE = "{channels: 7, width: 32, depth: 1, heads: 2, groups: 8, neighbours: 4, group_width: 16, "
@@ -57,8 +60,8 @@ class FakeTower:
 
 @pytest.fixture(autouse=True)
 def towers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(region_run, "text_tower", lambda towers: FakeTower())
-    monkeypatch.setattr(region_run, "image_tower", lambda towers: FakeTower())
+    monkeypatch.setattr(region_run, "text_tower", lambda *_: FakeTower())
+    monkeypatch.setattr(region_run, "image_tower", lambda *_: FakeTower())
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +156,7 @@ from pathlib import Path
 import test_region_run
 from o2s.train import region_run
 from o2s.train.run_folder import leave_together
-region_run.text_tower = region_run.image_tower = lambda towers: test_region_run.FakeTower()
+region_run.text_tower = region_run.image_tower = lambda *_: test_region_run.FakeTower()
 made = test_region_run.recipe(Path(sys.argv[1]), Path(sys.argv[2]), "optimisation.epochs=2")
 region_run.train_regions(made, Path(sys.argv[3]), test_region_run.step)
 leave_together()
@@ -273,10 +276,40 @@ def test_a_folder_of_another_recipe_is_refused(prepared: Path, tmp_path: Path) -
 def test_too_few_objects_for_a_batch_are_said(prepared: Path, tmp_path: Path) -> None:
     made = recipe(prepared, tmp_path / "cache", "optimisation.draws=null")
     made = replace(made, optimisation=replace(made.optimisation, batch_size=5000))
-    with pytest.raises(
-        InputError, match=r"objects of train; expected at least optimisation\.batch"
-    ):
+    with pytest.raises(InputError, match=r"objects of train; expected at least 5000, the opti"):
         train_regions(made, tmp_path / "run", step)
+
+
+@pytest.mark.parametrize("objective", ["alignment", "labels"])
+def test_a_share_of_the_groups_is_learned_from(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    shares: list[float] = []
+    plain = PointBert.forward
+
+    def forward(self: PointBert, points: torch.Tensor, share: float = 1.0) -> torch.Tensor:
+        shares.append(share)
+        return plain(self, points, share)
+
+    monkeypatch.setattr(PointBert, "forward", forward)
+    options = ("optimisation.least_groups=0.4", f"objective={objective}")
+    train_regions(recipe(prepared, tmp_path / "cache", *options), tmp_path / "run", step)
+    drawn = [share for share in shares if share < 1]
+    assert len(drawn) == 9, "three epochs of three batches; val is seen whole"
+    assert min(drawn) >= 0.4
+    assert len(set(drawn)) > 1
+
+
+def test_matrices_alone_decay(prepared: Path, tmp_path: Path) -> None:
+    train_regions(recipe(prepared, tmp_path / "cache"), tmp_path / "run", step)
+    encoder = read_region_encoder(tmp_path / "run" / region_run.ENCODER)[0]
+    model = RegionAligner(encoder, AlignmentConfig())
+    names = RegionTrainer.get_decay_parameter_names(cast(Any, None), model)
+    assert "point_bert.pc_projection" in names
+    assert "point_bert.encoder.first_conv.0.weight" in names
+    for name in ("logit_scale", "point_bert.encoder.first_conv.1.weight", "point_bert.norm.weight"):
+        assert name in dict(model.named_parameters())
+        assert name not in names
 
 
 def test_towers_of_another_width_are_refused(prepared: Path, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             scene = replace(scene, centre=torch.full((3,), 5.0, dtype=torch.float64))
             tokens = SceneTokens(torch.zeros(4, 32), look.boxes, look.features, look.colors)
             file = folder / "encoded" / f"{name}.safetensors"
-            encoded.write(file, scene, tokens, untrained=[], made_from="test")
+            encoded.write(file, scene, tokens, untrained=[], made_from="test", parts={})
             rows += records_of(name, look, i % 3)
         dataset = Dataset.from_list(rows, FEATURES)
         save_records(dataset, folder / split, skipped=Skipped(), made_from={})
@@ -358,3 +359,32 @@ def test_augmentation_keeps_the_marked_region_and_changes_the_rest() -> None:
 def test_shares_that_cannot_be_are_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} is 1.5"):
         LookAugmentation(**{field: 1.5})
+
+
+def test_scans_of_another_encoder_are_refused(
+    data: Path, language_model: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(data, tmp_path / "data")
+    scan = encoded.read(folder / "encoded" / "val0.safetensors")
+    scene = replace(scene_of(torch.rand(4, 3)), name="val0")
+
+    def encode(width: int, parts: dict[str, str]) -> None:
+        look = replace(scan.look, features=scan.look.features[:, :1].repeat(1, width))
+        tokens = SceneTokens(torch.zeros(4, width), look.boxes, look.features, look.colors)
+        file = folder / "encoded" / "val0.safetensors"
+        encoded.write(file, scene, tokens, untrained=[], made_from="test", parts=parts)
+
+    encode(16, {})
+    with pytest.raises(InputError, match=r"val0\.safetensors: encoded with another region encoder"):
+        train_scene_lm(recipe(folder, language_model), tmp_path / "run", step)
+    encode(32, {"detector": "another"})
+    with pytest.raises(InputError, match=r"val0\.safetensors: encoded with another detector than"):
+        train_scene_lm(recipe(folder, language_model), tmp_path / "run", step)
+
+
+def test_the_loss_decides_between_checkpoints_that_are_equally_exact() -> None:
+    rank = scene_lm_run.InstructionTrainer.ranked
+    scores = [{"exact": e, "loss": loss} for e, loss in ((0.0, 5.0), (0.0, 4.0), (0.1, 9.0))]
+    ranks = [rank(cast(Any, None), found)["rank"] for found in scores]
+    assert ranks == sorted(ranks)
+    assert len(set(ranks)) == 3
