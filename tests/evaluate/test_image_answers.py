@@ -84,7 +84,7 @@ def test_exact_words_find_neither_capitals_nor_dining_tables() -> None:
         ("**Answer**: B.", 1),
         ("The answer is 'B'.", 1),
         ("The answer is \u201cB\u201d.", 1),
-        ("The answer is A's north", None),
+        ("The answer is A's own", None),
         ("The answer is" + "\n" * 3000 + "north", 0),
         ("It lies northeast.", 1),
         ("(A) or (B)", None),

@@ -190,7 +190,7 @@ def test_prepared_scans_give_their_aligned_boxes(prepared: Path, classes: str) -
     names = scored_classes(prepared, classes, truth)
     none = 0 if classes == "nyu40" else -1
     for label, value in zip(found.labels, scan.objects.classes[classes].tolist(), strict=True):
-        assert label == ("" if value <= none else scan.scored_classes[classes][value])
+        assert label == ("" if value <= none else scan.class_names[classes][value])
         assert label in {"", *names}
     assert any(label != "" for label in found.labels)
 

@@ -227,9 +227,7 @@ def test_a_model_that_gives_a_vector_a_token_is_refused(
     monkeypatch.setattr(
         CLIPModel, "get_text_features", lambda *_, **__: torch.zeros(1, 2, 3), raising=True
     )
-    with pytest.raises(
-        InputError, match=r"features of shape \[1, 2, 3\], expected one vector each"
-    ):
+    with pytest.raises(InputError, match="not a readable text model"):
         clip_text_tower(str(copy), CPU)
 
 

@@ -237,7 +237,7 @@ def test_objects_without_a_class_are_told_apart_by_their_texts(
     assert words.classes == Captioned.classes
     said = region_recipe.embed_texts(["c 3"], FakeTower(), tmp_path / "cache", step)
     torch.testing.assert_close(words.vectors()[3:4], said.vectors)
-    *_, candidates = region_run._batches(made, step)  # pyright: ignore[reportPrivateUsage]
+    *_, candidates = region_run._batches(made, step, torch.device("cpu"))  # pyright: ignore[reportPrivateUsage]
     assert candidates.tolist() == [1, 3, 5, 7, 9, 11]  # those of val, told apart by their texts
     few = replace(made, data=replace(made.data, val_share=0.02))
     with pytest.raises(InputError, match=r"val_share is 0\.02 of 12 objects, which is none"):

@@ -48,8 +48,8 @@ class LineTrainer(ScoredTrainer):
 
     def __init__(self, args: Any) -> None:
         self.val, self.scored = None, []
-        super().__init__(model=Line(), args=args, train_dataset=Targets())
-        self.eval_dataset = Targets()
+        data = Targets()
+        super().__init__(model=Line(), args=args, train_dataset=data, eval_dataset=data)
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return model(**inputs)
