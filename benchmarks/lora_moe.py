@@ -1,6 +1,8 @@
 """LoRA-MoE on one CPU thread against PEFT's LoRA: `python benchmarks/lora_moe.py [--whole]`.
 
 The peer of top-2 of E experts of rank r is PEFT's own `lora.Linear` of rank 2 r: as much is active.
+Where the processor has AVX-512, our layer and its base multiply with oneDNN, the peer as torch does
+(`benchmarks/linear.py`; ATEN_CPU_CAPABILITY=avx2 takes that away, and the experts' part is left).
 Each layer is first checked against the plain sum over experts, and the script fails if it differs.
 Ours and the peer's runs alternate; times are the best of each in milliseconds of wall time, the
 ratio is ours over the peer's. "dense" is the published way, every expert computed in one einsum and
@@ -11,6 +13,7 @@ step and a process's peak memory.
 """
 
 import argparse
+import copy
 import json
 import resource
 import subprocess
@@ -25,9 +28,11 @@ from peft import LoraConfig, get_peft_model
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
 from o2s.llm.lora_moe import LoraMoeConfig, LoraMoeLinear, Route
 from o2s.llm.lora_moe.gate import RouteState
+from o2s.weights import resolve_language_model
 
 TOP, ROWS = 2, 8
 Run = Callable[[], Any]
@@ -41,7 +46,7 @@ class Layers:
         base = nn.Linear(width, width).requires_grad_(False)
         self.state = RouteState()
         config = LoraMoeConfig(r=r, lora_alpha=2.0 * r, num_experts=experts, top_k=TOP)
-        self.ours = LoraMoeLinear(base, "default", config, self.state)
+        self.ours = LoraMoeLinear(copy.deepcopy(base), "default", config, self.state)
         nn.init.normal_(self.ours.lora_moe_B["default"], std=0.02)
         holder = nn.Module()
         holder.proj = base
@@ -157,9 +162,8 @@ def compare_whole(console: Console) -> None:
 
 def whole(which: str) -> dict[str, float]:
     """A training step of the whole model in seconds, and the peak memory of this process."""
-    from o2s.llm.language_model import load_language_model
-
-    model: Any = load_language_model("smollm2-135m", "float32")[0]
+    source = resolve_language_model("smollm2-135m")
+    model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
     ids = torch.randint(0, 40_000, (ROWS, 96), generator=torch.Generator().manual_seed(0))
     question: dict[str, Tensor] = {}

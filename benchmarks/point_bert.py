@@ -30,6 +30,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from o2s.ops.linear import linear
 from o2s.point_bert import SIZES, PointBert
 
 REGIONS = 4
@@ -204,7 +205,7 @@ def multiply_adds(
     run: Callable[[Any, Tensor], Any], model: nn.Module, points: Tensor
 ) -> dict[str, float]:
     """In matrix products, convolutions and attention: of each child of the model, "" for all."""
-    with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_FLOPS) as counter:
         run(model, points)
     found = {name: sum(counts.values()) / 2 for name, counts in counter.get_flop_counts().items()}
     whole = type(model).__name__
@@ -213,9 +214,10 @@ def multiply_adds(
     }
 
 
-# The counter does not know attention on the CPU. Going back takes five products, among them once
-# more the attention weights, where going forward takes two.
-_ATTENTION = {
+# The counter does not know oneDNN's layers, nor attention on the CPU. Going back through attention
+# takes five products, among them once more the attention weights, where going forward takes two.
+_FLOPS: dict[Any, Any] = {
+    torch.ops.mkldnn._linear_pointwise: (lambda x, weight, *_, **__: 2 * math.prod(x) * weight[0]),
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
         lambda q, k, *_, **__: 4 * math.prod(q) * k[2]
     ),
@@ -228,8 +230,7 @@ _ATTENTION = {
 def product_speed(size: int = 2048) -> float:
     """Multiply-adds a second of the best of ten float32 matrix products."""
     a, b = torch.randn(size, size), torch.randn(size, size)
-    out = torch.empty(size, size)
-    return size**3 / min(seconds(lambda: torch.mm(a, b, out=out)) for _ in range(10))
+    return size**3 / min(seconds(lambda: linear(a, b)) for _ in range(10))
 
 
 def seconds(call: Callable[[], Any]) -> float:

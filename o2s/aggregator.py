@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from o2s.ops.linear import Linear
+
 
 @dataclass(frozen=True)
 class AggregatorConfig:
@@ -45,7 +47,7 @@ class QueryAggregator(nn.Module):
             raise ValueError(f"width {width} is not a multiple of heads {config.heads}")
         self.config = config
         self.position = nn.Sequential(
-            nn.Linear(6, config.position_width), nn.ReLU(), nn.Linear(config.position_width, width)
+            Linear(6, config.position_width), nn.ReLU(), Linear(config.position_width, width)
         )
         self.queries = nn.Parameter(torch.randn(config.queries, width) * 0.02)
         self.layers = nn.ModuleList(QueryLayer(config, width) for _ in range(config.layers))
@@ -91,9 +93,9 @@ class QueryLayer(nn.Module):
         self.feed_forward = None
         if config.feed_forward:
             self.feed_forward = nn.Sequential(
-                nn.Linear(width, config.feed_forward),
+                Linear(width, config.feed_forward),
                 nn.GELU(),
-                nn.Linear(config.feed_forward, width),
+                Linear(config.feed_forward, width),
             )
             self.feed_forward_norm = nn.LayerNorm(width)
 

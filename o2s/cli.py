@@ -320,6 +320,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch: large pages, fewer faults
     try:
         app()
     except InputError as error:

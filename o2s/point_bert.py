@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from o2s.ops.linear import Linear, linear
 from o2s.ops.neighbours import group, nearest_neighbours
 from o2s.ops.sampling import farthest_point_sample
 
@@ -95,10 +96,10 @@ class PointBert(nn.Module):
         self.config = config
         width = config.width
         self.encoder = MiniPointNet(config.channels, config.group_width)
-        self.reduce_dim = nn.Linear(config.group_width, width)
+        self.reduce_dim = Linear(config.group_width, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.cls_pos = nn.Parameter(torch.randn(1, 1, width))
-        self.pos_embed = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
+        self.pos_embed = nn.Sequential(Linear(3, 128), nn.GELU(), Linear(128, width))
         self.blocks = BlockStack(config)
         self.norm = nn.LayerNorm(width)
         scale = config.embedding**-0.5
@@ -298,12 +299,12 @@ class MiniPointNet(nn.Module):
 
         def encode(part: Float[Tensor, "N K C"]) -> Float[Tensor, "N D"]:
             shape = part.shape[:2]
-            first = F.relu(norm1(F.linear(part.flatten(0, 1), weight1, bias1)))
-            overall = _largest(F.linear(first, weight2).unflatten(0, shape)) + bias2
-            hidden = F.linear(first, of_first).unflatten(0, shape)
-            hidden = hidden + F.linear(overall, of_group, bias3)[:, None]
+            first = F.relu(norm1(linear(part.flatten(0, 1), weight1, bias1)))
+            overall = _largest(linear(first, weight2).unflatten(0, shape)) + bias2
+            hidden = linear(first, of_first).unflatten(0, shape)
+            hidden = hidden + linear(overall, of_group, bias3)[:, None]
             hidden = F.relu(norm2(hidden.flatten(0, 1)))
-            return _largest(F.linear(hidden, weight4).unflatten(0, shape)) + bias4
+            return _largest(linear(hidden, weight4).unflatten(0, shape)) + bias4
 
         flat = groups.flatten(0, 1)
         at_once = max(1, _POINTS_AT_ONCE // groups.shape[2])
@@ -382,8 +383,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width, bias=False)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Float[Tensor, "R T D"]) -> Float[Tensor, "R T D"]:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -396,8 +397,8 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
+        self.fc1 = Linear(width, 4 * width)
+        self.fc2 = Linear(4 * width, width)
 
     def forward(self, x: Float[Tensor, "R T D"]) -> Float[Tensor, "R T D"]:
         return self.fc2(F.gelu(self.fc1(x)))

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "point_bert": FOUNDATION | {"ops"},
     "alignment": FOUNDATION | {"ops", "point_bert"},
     "region_weights": FOUNDATION | {"weights", "own_weights", "point_bert"},
-    "towers": FOUNDATION | {"weights"},
+    "towers": FOUNDATION | {"weights", "ops"},
     "own_weights": FOUNDATION | {"weights"},
     "detector_weights": FOUNDATION | {"weights", "own_weights", "detect"},
     "aggregator": FOUNDATION | {"ops"},

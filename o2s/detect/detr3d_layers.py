@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 
+from o2s.ops.linear import Linear, linear
 from o2s.ops.neighbours import ball_query, group
 from o2s.ops.sampling import farthest_point_sample
 
@@ -54,7 +55,7 @@ class PointLayer(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight)
 
     def forward(self, x: Float[Tensor, "D M"]) -> Float[Tensor, "F M"]:
-        return F.relu(self.bn["bn"]((self.conv.weight.flatten(1) @ x)[None])[0])
+        return F.relu(self.bn["bn"](linear(self.conv.weight.flatten(1), x.T)[None])[0])
 
 
 class Mlp(nn.Module):
@@ -174,7 +175,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.self_attn = Attention(width, heads, dropout)
-        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.linear1, self.linear2 = Linear(width, hidden), Linear(hidden, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
@@ -195,7 +196,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.self_attn = Attention(width, heads, dropout)
         self.multihead_attn = Attention(width, heads, dropout)
-        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.linear1, self.linear2 = Linear(width, hidden), Linear(hidden, width)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
@@ -223,7 +224,7 @@ class Attention(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = Linear(width, width)
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(
@@ -235,7 +236,7 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "B Q D"]:
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         q, k, v = (
-            F.linear(x, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            linear(x, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
         mask = None if mask is None else mask[:, None]

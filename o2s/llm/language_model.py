@@ -7,6 +7,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from o2s.errors import InputError
+from o2s.ops.linear import widen
 from o2s.weights import resolve_language_model
 
 
@@ -29,4 +30,5 @@ def load_language_model(name: str, dtype: str) -> tuple[nn.Module, Any]:
             f"{name}: not a language model that can be loaded ({reason}); expected a folder, a "
             "hub name or smollm2-135m"
         ) from error
+    widen(model)
     return model, tokenizer

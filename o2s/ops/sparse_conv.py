@@ -18,6 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from o2s.ops.linear import linear
 from o2s.ops.sparse_conv_blocks import multiply_blocks, multiply_blocks_back
 from o2s.ops.sparse_conv_spconv import has_spconv, multiply_spconv, multiply_spconv_back
 from o2s.ops.sparse_grid import Grid, KernelMap, occupied, union
@@ -176,7 +177,7 @@ class SparseConv(nn.Module):
         """[V, C] -> [W, D]."""
         grid = x.grid.coarser(self.stride) if self.stride > 1 else x.grid
         if self.kernel_size == 1 and self.stride == 1:
-            features = x.features @ self.kernel
+            features = linear(x.features, self.kernel.T)
         else:
             kernel = self.kernel if self.kernel.ndim == 3 else self.kernel[None]
             features = sparse_conv(x.features, kernel, x.grid.kernel_map(grid, self.kernel_size))

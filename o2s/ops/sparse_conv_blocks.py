@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from o2s.ops.kernels import as_array, compiled
+from o2s.ops.linear import AVX512, linear
 from o2s.ops.sparse_grid import KernelMap
 
 BLOCK = 4096  # cells: 1 MB of 64 channels
@@ -24,16 +25,16 @@ def multiply_blocks(
     if pairs.identity is None:
         result = features.new_zeros(pairs.outputs, outputs)
     else:
-        result = features @ kernel[pairs.identity]
-    gathered, product = torch.empty(BLOCK, inputs), torch.empty(BLOCK, outputs)
+        result = linear(features, kernel[pairs.identity].T)
+    gathered = torch.zeros(BLOCK, inputs)
     sources, targets = as_array(pairs.sources), as_array(pairs.targets)
     from_rows, to_rows = as_array(features), as_array(result)
-    rows, sums = gathered.numpy(), product.numpy()
+    rows = gathered.numpy()
     for k, begin, end in _ranges(pairs):
         if k != pairs.identity:
             _take_rows(from_rows, sources, begin, end, rows)
-            torch.mm(gathered[: end - begin], kernel[k], out=product[: end - begin])
-            _add_rows(to_rows, targets, begin, end, sums)
+            product = linear(gathered[: _filled(end - begin)], kernel[k].T)
+            _add_rows(to_rows, targets, begin, end, product.numpy())
     return result
 
 
@@ -46,21 +47,27 @@ def multiply_blocks_back(
 ) -> tuple[Float32[Tensor, "V C"] | None, Float32[Tensor, "K C D"]]:
     """Gradients in features (if wanted) and kernel."""
     inputs, outputs = kernel.shape[1:]
-    back = kernel.transpose(1, 2).contiguous()
     to_kernel, to_features = torch.zeros_like(kernel), torch.zeros_like(features)
-    seen, wanted = torch.empty(BLOCK, inputs), torch.empty(BLOCK, outputs)
+    seen, wanted = torch.zeros(BLOCK, inputs), torch.zeros(BLOCK, outputs)
     sources, targets = as_array(pairs.sources), as_array(pairs.targets)
     from_rows, grad_rows, to_rows = as_array(features), as_array(grad), as_array(to_features)
     seen_rows, wanted_rows = seen.numpy(), wanted.numpy()
     for k, begin, end in _ranges(pairs):
-        count = end - begin
+        filled = _filled(end - begin)
         _take_rows(from_rows, sources, begin, end, seen_rows)
         _take_rows(grad_rows, targets, begin, end, wanted_rows)
-        to_kernel[k].addmm_(seen[:count].T, wanted[:count])
+        wanted[end - begin : filled] = 0  # a row of zeros adds nothing, whatever it meets
+        to_kernel[k] += linear(seen[:filled].T, wanted[:filled].T)
         if for_features:
-            torch.mm(wanted[:count], back[k], out=seen[:count])
-            _add_rows(to_rows, sources, begin, end, seen_rows)
+            product = linear(wanted[:filled], kernel[k])
+            _add_rows(to_rows, sources, begin, end, product.numpy())
     return to_features if for_features else None, to_kernel
+
+
+def _filled(count: int) -> int:
+    """So many rows or a few more: oneDNN prepares itself anew for each number that it meets."""
+    step = max(32, 1 << (count.bit_length() - 3)) if AVX512 else 1
+    return -(-count // step) * step
 
 
 def _ranges(pairs: KernelMap) -> list[tuple[int, int, int]]:

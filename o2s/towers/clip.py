@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from o2s.errors import InputError
+from o2s.ops.linear import widen
 from o2s.towers.images import ImagePreparation, PreparedImageTower, in_rgb
 from o2s.towers.texts import (
     PortionedTextTower,
@@ -202,6 +203,7 @@ def _load(model: str, kind: str, device: torch.device) -> tuple[Any, Any]:
             f"get_{kind}_features, such as CLIP"
         )
     refuse_missing(model, sorted(info["missing_keys"]))
+    widen(loaded)
     return loaded.eval().to(device), config
 
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from o2s import weights
 from o2s.errors import InputError
+from o2s.ops.linear import widen
 from o2s.towers.images import ImagePreparation, PreparedImageTower
 from o2s.towers.texts import (
     TokenizedTextTower,
@@ -79,6 +80,7 @@ def small_text_tower(
     missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
     refuse_missing(folder, missing)
     require_tokens(folder, tokenizer, model.config.vocab_size)
+    widen(model)
     model = model.eval().to(device)
 
     def encode(inputs: Mapping[str, Tensor]) -> Float[Tensor, "M D"]:

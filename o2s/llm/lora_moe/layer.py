@@ -3,19 +3,22 @@
 import math
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 
 from o2s.llm.lora_moe.config import LoraMoeConfig
+from o2s.llm.lora_moe.few_tokens import RoutedExperts
 from o2s.llm.lora_moe.gate import Gate, Route, RouteState
+from o2s.ops.linear import is_wide, linear, wide_linear, widen
 
 FEW = 4  # tokens a row up to which it is cheaper to compute all experts than to gather the active
+LARGE = 128  # the rank of all experts from which a CPU had better read the active ones alone
 
 
 class LoraMoeLinear(nn.Module, BaseTunerLayer):
@@ -37,6 +40,7 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         name: str = "",
     ) -> None:
         super().__init__()
+        widen(base_layer)
         self.base_layer = base_layer
         self.state = state
         self.name = name
@@ -160,8 +164,9 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         """Add what the active experts say, in the way that is fastest (benchmarks/lora_moe.py).
 
         Without gradients a route that all rows share is made into one LoRA of rank k r, which is
-        kept; for few tokens of different routes all experts are computed at once, which costs less
-        than gathering the active ones. Else each row's active experts are gathered: two batched
+        kept. For few tokens of different routes all experts are computed at once, which costs less
+        than gathering the active ones; on a CPU, if the experts are large, loops that read the
+        active ones alone cost less still. Else each row's active experts are gathered: two batched
         products, whose cost does not depend on E. Routes of tokens need all experts.
         """
         a, b = self.lora_moe_A[name], self.lora_moe_B[name]
@@ -172,22 +177,29 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         by_token = route.experts.ndim > 2
         keeps = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
         if not by_token and (len(route.experts) == 1 or (keeps and route.one)):
-            first = Route(route.experts[:1], route.weights[:1])
-            down, up = self._keep(f"{name} one", (route, a, b), lambda: self.folded(name, first))
-            return _add_product(result, F.linear(x, down), up)
+
+            def one() -> tuple[Tensor, Tensor]:
+                return self.folded(name, Route(route.experts[:1], route.weights[:1]))
+
+            down, up = self._keep(f"{name} one", (route, a, b), one)
+            return _add_product(result, linear(x, down), up)
         if by_token or (keeps and x.numel() <= FEW * len(x) * x.shape[-1]):
             route = route if by_token else route.for_rows(len(x))
+            if not by_token and len(a) * a.shape[1] >= LARGE and _in_float32_on_cpu(result, x, b):
+                make = partial(RoutedExperts.of, a, b, route, scaling)
+                return self._keep(f"{name} routed", (route, a, b), make).add_to(result, x)
 
             def spread() -> tuple[Tensor, Tensor, Tensor]:
                 weights = scaling * route.dense(len(a)).to(a.dtype)
                 weights = weights.repeat_interleave(a.shape[1], dim=-1)
                 weights = weights[(slice(None), *[None] * (x.ndim - weights.ndim))]
-                return a.flatten(0, 1), weights, b.transpose(1, 2).flatten(0, 1)
+                down = a.flatten(0, 1).T.contiguous().T  # for few rows this layout is the faster
+                return down, weights, b.transpose(1, 2).flatten(0, 1)
 
             sources = (route, a, b)
             kept = spread() if by_token else self._keep(f"{name} {x.ndim}", sources, spread)
             down, weights, up = kept
-            return _add_product(result, F.linear(x, down) * weights, up)
+            return _add_product(result, linear(x, down) * weights, up)
         route = route.for_rows(len(x))
         down = a[route.experts].flatten(1, 2)  # [B, k r, in]
         up = b[route.experts].transpose(2, 3).flatten(1, 2)  # [B, k r, out]
@@ -208,6 +220,10 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         return made
 
 
+def _in_float32_on_cpu(*values: Tensor) -> bool:
+    return all(value.dtype is torch.float32 and value.is_cpu for value in values)
+
+
 def _state(source: object) -> object:
     """What changes when a tensor does."""
     if not isinstance(source, Tensor) or source.is_inference():
@@ -218,11 +234,13 @@ def _state(source: object) -> object:
 def _add_product(
     result: Float[Tensor, "*B out"], hidden: Float[Tensor, "*H kr"], up: Float[Tensor, "*U kr out"]
 ) -> Float[Tensor, "*B out"]:
-    """result + hidden up, in one operation where the types allow it."""
-    product = torch.addmm if up.ndim == 2 else torch.baddbmm
-    if up.ndim == 2:
-        hidden = hidden.reshape(-1, hidden.shape[-1])
-    out = result.reshape(*hidden.shape[:-1], result.shape[-1])
-    if len({result.dtype, hidden.dtype, up.dtype}) > 1:
-        return (out + (hidden.to(up.dtype) @ up).to(out.dtype)).reshape(result.shape)
-    return product(out, hidden, up).reshape(result.shape)
+    """result + hidden up, in one operation where that is faster and the types allow it."""
+    if not result.dtype == hidden.dtype == up.dtype:
+        said = (hidden.to(up.dtype) @ up).to(result.dtype)
+        return result + said.reshape(result.shape)
+    if up.ndim == 3:
+        return torch.baddbmm(result.reshape(*hidden.shape[:-1], -1), hidden, up).reshape_as(result)
+    if is_wide(hidden, up.T):
+        return result + wide_linear(hidden, up.T, None)
+    out, hidden = result.reshape(-1, result.shape[-1]), hidden.reshape(-1, hidden.shape[-1])
+    return torch.addmm(out, hidden, up).reshape(result.shape)
