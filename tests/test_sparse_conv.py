@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from o2s.ops import sparse_conv_blocks
+from o2s.ops import linear, sparse_conv_blocks
 from o2s.ops.sparse_conv import (
     GenerativeTransposedConv,
     SparseBatchNorm,
@@ -157,11 +157,15 @@ def test_cells_too_far_out_are_refused() -> None:
         occupied(torch.tensor([[70_000, 0, 0]]), torch.zeros(1, dtype=torch.long), 1)
 
 
+@pytest.mark.parametrize("block, onednn", [(16, False), (64, True)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_blocks_and_whole_weights_give_the_same(
-    stride: int, monkeypatch: pytest.MonkeyPatch
+    stride: int, block: int, onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sparse_conv_blocks, "BLOCK", 16)
+    monkeypatch.setattr(sparse_conv_blocks, "BLOCK", block)
+    monkeypatch.setattr(sparse_conv_blocks, "AVX512", onednn)
+    for name, value in (("AVX512", onednn), ("FEWEST_ROWS", 1), ("FEWEST_STEPS", 1)):
+        monkeypatch.setattr(linear, name, value)
     x, generator = cloud(5, 7), torch.Generator().manual_seed(0)
     for before, after in ((x.grid, x.grid.coarser(stride)), (x.grid.coarser(stride), x.grid)):
         pairs = before.kernel_map(after if stride > 1 else before, 3)

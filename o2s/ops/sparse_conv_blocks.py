@@ -66,7 +66,7 @@ def multiply_blocks_back(
 
 def _filled(count: int) -> int:
     """So many rows or a few more: oneDNN prepares itself anew for each number that it meets."""
-    step = max(32, 1 << (count.bit_length() - 3)) if AVX512 else 1
+    step = 1 << max(5, count.bit_length() - 3) if AVX512 else 1
     return -(-count // step) * step
 
 

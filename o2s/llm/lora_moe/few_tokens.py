@@ -45,19 +45,28 @@ class RoutedExperts:
 
 
 @compiled
+def _add_product(total, factors, rows):
+    """total += factors @ rows: by rows, which vectorises, and four at once, to write less often."""
+    fours = len(factors) // 4 * 4
+    for j in range(0, fours, 4):
+        a, b, c, d = factors[j], factors[j + 1], factors[j + 2], factors[j + 3]
+        for i in range(len(total)):
+            more = a * rows[j, i] + b * rows[j + 1, i]
+            total[i] += more + c * rows[j + 2, i] + d * rows[j + 3, i]
+    for j in range(fours, len(factors)):
+        for i in range(len(total)):
+            total[i] += factors[j] * rows[j, i]
+
+
+@compiled
 def _add(sums, tokens, down, up, experts, weights):
-    """Loops whose innermost has no sum to carry on, which is what vectorises without fastmath."""
     hidden = np.empty(down.shape[2], np.float32)
     for row in range(tokens.shape[0]):
         for active in range(experts.shape[1]):
-            expert, weight = experts[row, active], weights[row, active]
+            expert = experts[row, active]
             for token in range(tokens.shape[1]):
                 hidden[:] = 0
-                for c in range(tokens.shape[2]):
-                    value = tokens[row, token, c]
-                    for i in range(len(hidden)):
-                        hidden[i] += value * down[expert, c, i]
+                _add_product(hidden, tokens[row, token], down[expert])
                 for i in range(len(hidden)):
-                    value = weight * hidden[i]
-                    for c in range(sums.shape[2]):
-                        sums[row, token, c] += value * up[expert, i, c]
+                    hidden[i] *= weights[row, active]
+                _add_product(sums[row, token], hidden, up[expert])

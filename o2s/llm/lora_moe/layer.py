@@ -18,7 +18,6 @@ from o2s.llm.lora_moe.gate import Gate, Route, RouteState
 from o2s.ops.linear import is_wide, linear, wide_linear, widen
 
 FEW = 4  # tokens a row up to which it is cheaper to compute all experts than to gather the active
-LARGE = 128  # the rank of all experts from which a CPU had better read the active ones alone
 
 
 class LoraMoeLinear(nn.Module, BaseTunerLayer):
@@ -165,9 +164,9 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
 
         Without gradients a route that all rows share is made into one LoRA of rank k r, which is
         kept. For few tokens of different routes all experts are computed at once, which costs less
-        than gathering the active ones; on a CPU, if the experts are large, loops that read the
-        active ones alone cost less still. Else each row's active experts are gathered: two batched
-        products, whose cost does not depend on E. Routes of tokens need all experts.
+        than gathering the active ones; on a CPU loops that read the active ones alone cost less
+        still. Else each row's active experts are gathered: two batched products, whose cost does
+        not depend on E. Routes of tokens need all experts.
         """
         a, b = self.lora_moe_A[name], self.lora_moe_B[name]
         x = x.to(a.dtype)
@@ -185,7 +184,7 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
             return _add_product(result, linear(x, down), up)
         if by_token or (keeps and x.numel() <= FEW * len(x) * x.shape[-1]):
             route = route if by_token else route.for_rows(len(x))
-            if not by_token and len(a) * a.shape[1] >= LARGE and _in_float32_on_cpu(result, x, b):
+            if not by_token and _in_float32_on_cpu(result, x, b):
                 make = partial(RoutedExperts.of, a, b, route, scaling)
                 return self._keep(f"{name} routed", (route, a, b), make).add_to(result, x)
 
