@@ -77,7 +77,10 @@ ENCODER_CONFIG = "tiny"  # detector and region encoder, for what needs no langua
 
 ScanArgument = Annotated[
     Path,
-    typer.Argument(help="A scan: .ply, .pcd, .npz, .npy, .xyz, .txt, .csv, .pts or .safetensors."),
+    typer.Argument(
+        help="A scan: .ply, .glb, .obj, .las, .laz, .e57, .pcd, .npz, .npy, .xyz, .txt, .csv, .pts "
+        "or .safetensors."
+    ),
 ]
 UpOption = Annotated[Up, typer.Option(help="The axis that points up in the file.")]
 UnitOption = Annotated[Unit, typer.Option(help="The file's unit of length.")]

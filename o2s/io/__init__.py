@@ -1,4 +1,5 @@
-"""Scan files in, scenes out: PLY, PCD, NPZ, NPY, text and our own prepared .safetensors."""
+"""Scan files in, scenes out: points of many kinds of files, meshes, and our own prepared
+.safetensors."""
 
 import logging
 from collections.abc import Callable
@@ -12,11 +13,14 @@ from jaxtyping import Bool, Float64
 
 from o2s.errors import InputError
 from o2s.io.arrays import read_npz, read_prepared, write_prepared
-from o2s.io.cloud import Cloud, Reader, require_file
+from o2s.io.cloud import Cloud, Reader, read_bytes, require_file
 from o2s.io.labelled import is_labelled, labelled_scene
+from o2s.io.mesh import read_mesh
 from o2s.io.pcd import read_pcd
 from o2s.io.plain import read_npy, read_text
-from o2s.io.ply import read_ply, write_ply
+from o2s.io.ply import parse_ply, read_ply, write_ply
+from o2s.io.ply_header import read_header
+from o2s.io.survey import read_e57, read_las
 from o2s.io.upright import find_up, guess_unit, rotation_to_z
 from o2s.ops.meshes import sample_faces
 from o2s.scene import Scene
@@ -54,7 +58,8 @@ def read_scene(path: Path | str, *, up: Axis = "auto", unit: Unit = "auto") -> S
     say.
 
     Args:
-        path: a .ply, .pcd, .npz, .npy, text (see `o2s.io.plain`) or prepared .safetensors file.
+        path: a .ply, .pcd, .npz, .npy, text (see `o2s.io.plain`), .las, .laz or .e57 file, a mesh
+            (see `o2s.io.mesh`) or a prepared .safetensors.
         up: the axis of the file that points up; "auto" finds it from the points.
         unit: the file's unit of length; "auto" guesses it from the extent.
 
@@ -70,11 +75,8 @@ def read_scene(path: Path | str, *, up: Axis = "auto", unit: Unit = "auto") -> S
         return labelled_scene(path) if is_labelled(path) else read_prepared(path)
     if suffix not in _READERS:
         require_file(path)
-        raise InputError(f"{path}: {_MESH_ADVICE if suffix in _MESHES else _advice(suffix)}")
-    cloud = _READERS[suffix](path)
-    if suffix == ".ply" and len(cloud) < _FEW_VERTICES:  # a model of large faces has no more
-        cloud = read_ply(path, faces=True)
-    return scene_from_cloud(cloud, path, up=up, unit=unit)
+        raise InputError(f"{path}: {_advice(suffix)}")
+    return scene_from_cloud(_READERS[suffix](path), path, up=up, unit=unit)
 
 
 def write_scene(scene: Scene, path: Path | str) -> Path:
@@ -224,39 +226,31 @@ def _describe(direction: Float64[torch.Tensor, "3"]) -> str:
     return "(" + ", ".join(f"{d:.2f}" for d in direction.tolist()) + ")"
 
 
+def _read_ply(path: Path) -> Cloud:
+    """With the faces if there are few vertices: a model of large faces has no more."""
+    data = read_bytes(path)
+    few = read_header(path, data).vertex(path).rows < _FEW_VERTICES
+    return parse_ply(path, data, faces=few)
+
+
 def _advice(suffix: str) -> str:
-    if suffix in (".las", ".laz", ".e57"):
-        return (
-            f"files of type {suffix} cannot be read; save it as .ply, for example with CloudCompare"
-        )
     supported = ", ".join([*_READERS, _PREPARED])
+    if suffix in _OTHER_MESHES:
+        return f"meshes of type {suffix} cannot be read; export it as .glb, .obj or .ply"
     return f"files of type {suffix or 'unknown'} cannot be read; expected one of {supported}"
 
 
 _PREPARED = ".safetensors"
 _TEXTS = (".xyz", ".txt", ".csv", ".asc", ".pts")
+_MESHES = (".glb", ".gltf", ".obj", ".stl", ".off")
+_OTHER_MESHES = (".fbx", ".dae", ".3ds", ".usd", ".usdz", ".blend")
 _READERS: dict[str, Reader] = {
-    **{".ply": read_ply, ".pcd": read_pcd, ".npz": read_npz, ".npy": read_npy},
+    **{".ply": _read_ply, ".pcd": read_pcd, ".npz": read_npz, ".npy": read_npy},
     **dict.fromkeys(_TEXTS, read_text),
+    **{".las": read_las, ".laz": read_las, ".e57": read_e57},
+    **dict.fromkeys(_MESHES, read_mesh),
 }
 SUFFIXES = (*_READERS, _PREPARED)
-_MESHES = {
-    ".obj",
-    ".glb",
-    ".gltf",
-    ".stl",
-    ".off",
-    ".fbx",
-    ".dae",
-    ".3ds",
-    ".usd",
-    ".usdz",
-    ".blend",
-}
-_MESH_ADVICE = (
-    "a mesh, not a scan; sample points on its surface and save them as .ply, for example with "
-    "trimesh.sample.sample_surface, MeshLab or CloudCompare"
-)
 _METRES: dict[Metric, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "ft": 0.3048, "in": 0.0254}
 _COARSE = 0.005  # metres between neighbouring coordinates, from which on a warning tells of it
 _INDOORS = 1000.0  # metres from the middle of a scan; what lies farther off is a stray point

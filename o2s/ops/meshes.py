@@ -50,13 +50,21 @@ def sample_faces(
 
     There are none where the triangles have no area.
     """
+    face, weights = draw_on_faces(corners, count, rng)
+    return face, (corners[face] * weights[..., None]).sum(axis=1)
+
+
+def draw_on_faces(
+    corners: Float64[np.ndarray, "F 3 3"], count: int, rng: np.random.Generator
+) -> tuple[Int64[np.ndarray, "P"], Float64[np.ndarray, "P 3"]]:
+    """The same points as the face of each and the weights of its corners, which sum to 1."""
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = np.linalg.norm(cross, axis=1)
     if not area.sum():
         return np.zeros(0, np.int64), np.zeros((0, 3))
     face = rng.choice(len(corners), count, p=area / area.sum())
-    u, v = np.sort(rng.random((2, count)), axis=0)[..., None]
-    return face, (corners[face] * np.stack([u, v - u, 1 - v], axis=1)).sum(axis=1)
+    u, v = np.sort(rng.random((2, count)), axis=0)
+    return face, np.stack([u, v - u, 1 - v], axis=1)
 
 
 @compiled

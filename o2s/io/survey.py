@@ -1,0 +1,87 @@
+"""Files of laser scanners and surveys: .las and .laz (ASPRS) by laspy, .e57 (ASTM) by pye57."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from o2s.errors import InputError
+from o2s.io.cloud import Cloud, read_bytes, step_of, unit_colors
+
+_RGB = ("red", "green", "blue")
+
+
+def read_las(path: Path) -> Cloud:
+    """Read the points of a LAS or LAZ file, without those that are marked as withheld.
+
+    Raises:
+        InputError: the file is missing or damaged, or laspy is not installed.
+    """
+    read_bytes(path)
+    try:
+        import laspy
+    except ImportError:
+        raise _missing(path, "laspy") from None
+    try:
+        table = laspy.read(path)
+        xyz = np.asarray(table.xyz, np.float64)
+        names = set(table.point_format.dimension_names)
+        rgb = np.stack([table[name] for name in _RGB], axis=1) if names.issuperset(_RGB) else None
+        kept = np.asarray(table["withheld"]) == 0
+    except Exception as error:  # laspy raises whatever struct, numpy or its decoder raise
+        raise _damaged(path, error) from None
+    cloud = Cloud(
+        xyz, None if rgb is None else unit_colors(rgb), step=float(max(table.header.scales))
+    )
+    return cloud.select(kept)
+
+
+def read_e57(path: Path) -> Cloud:
+    """Read the points of all scans of an E57 file in the coordinates that the scans share.
+
+    Scans without colour among others are grey.
+
+    Raises:
+        InputError: the file is missing or damaged, or pye57 is not installed.
+    """
+    read_bytes(path)
+    try:
+        import pye57
+    except ImportError:
+        raise _missing(path, "pye57") from None
+    try:
+        file = pye57.E57(str(path))
+        scans = [
+            file.read_scan(number, colors=True, ignore_missing_fields=True)
+            for number in range(file.scan_count)
+        ]
+        clouds = [_cloud(scan) for scan in scans]
+    except Exception as error:  # pye57 raises C++ errors of many kinds
+        raise _damaged(path, error) from None
+    if not clouds:
+        raise InputError(f"{path}: holds no scans; expected at least one")
+    rgb = None
+    if any(cloud.rgb is not None for cloud in clouds):
+        grey = (np.full((len(c), 3), 0.5, np.float32) if c.rgb is None else c.rgb for c in clouds)
+        rgb = np.concatenate(list(grey))
+    xyz = np.concatenate([cloud.xyz for cloud in clouds])
+    return Cloud(xyz, rgb, step=max(cloud.step for cloud in clouds))
+
+
+def _cloud(scan: dict[str, Any]) -> Cloud:
+    xyz = np.stack([scan[f"cartesian{axis}"] for axis in "XYZ"], axis=1)
+    colors = [scan[name] for name in ("colorRed", "colorGreen", "colorBlue") if name in scan]
+    rgb = unit_colors(np.stack(colors, axis=1)) if len(colors) == 3 else None
+    return Cloud(xyz.astype(np.float64), rgb, step=step_of(xyz))
+
+
+def _missing(path: Path, package: str) -> InputError:
+    return InputError(
+        f"{path}: is read by {package}, which is missing; pip install {package}, or all readers of "
+        'such files: pip install "o2s[survey]"'
+    )
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    text = str(error).strip().splitlines()
+    return InputError(f"{path}: cannot be read ({text[0] if text else type(error).__name__})")
