@@ -203,6 +203,7 @@ def detect(
     unit: UnitOption = Unit.auto,
     picture: PictureOption = None,
     trust_pickle: TrustOption = False,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Find the objects of a scan: boxes, and classes where the detector knows them."""
@@ -214,7 +215,7 @@ def detect(
     if detector is not None:
         overrides.append(f"encoder.detector={detector}")
     encoder_config = load_encoder_config(ModelSource(None, config, overrides))
-    module = build_detector(encoder_config, trust_pickle=trust_pickle)
+    module = build_detector(encoder_config, trust_pickle=trust_pickle).to(find_device(device))
     with progress_bar() as progress:
         scene = read_scan(progress, scan, up, unit)
         with step(progress, "finding objects"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from o2s.errors import InputError
-from o2s.options import SetOption, ThreadsOption
+from o2s.options import SetOption, ThreadsOption, TrustOption
 from o2s.terminal import out, progress_bar, step
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def regions(
     config: RecipeOption,
     out_folder: RunFolderOption,
     overrides: SetOption = None,
+    trust_pickle: TrustOption = False,
     threads: ThreadsOption = None,
 ) -> None:
     """Pretrain the region encoder: points against texts and images, as ULIP does.
@@ -46,7 +47,7 @@ def regions(
 
     recipe = configs.load(config, RegionRecipe, overrides or [])
     with _running(threads) as steps:
-        report = train_regions(recipe, out_folder, steps)
+        report = train_regions(recipe, out_folder, steps, trust_pickle=trust_pickle)
     _print(report, out_folder)
 
 
@@ -116,6 +117,7 @@ def image_projection(
     config: Annotated[str, typer.Option(help="A recipe of `o2s train regions`: its data is used.")],
     out_file: Annotated[Path, typer.Option("--out", help="A .safetensors file to write.")],
     overrides: SetOption = None,
+    trust_pickle: TrustOption = False,
     threads: ThreadsOption = None,
 ) -> None:
     """Fit the projection of the small image tower: images to the texts' space.
@@ -130,7 +132,7 @@ def image_projection(
         raise InputError(f"--out {out_file}: is a folder; expected the name of a file")
     recipe = configs.load(config, RegionRecipe, overrides or [])
     with _running(threads) as steps:
-        scores = fit_image_projection(recipe, out_file, steps)
+        scores = fit_image_projection(recipe, out_file, steps, trust_pickle=trust_pickle)
     images = int(scores.pop("images"))
     _print_scores(f"{images} images of val", scores)
 

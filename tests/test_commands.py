@@ -309,6 +309,7 @@ def test_demo_leaves_its_results(
         (("detect", "nowhere.ply", "--set", "encoder.sed=1"), "encoder.sed: unknown key"),
         (("detect", "nowhere.ply", "--threads", "0"), "--threads is 0, expected at least 1"),
         (("encode", "x.ply", "--out", "y", "--device", "gpu9"), "--device gpu9: cannot be used"),
+        (("detect", "nowhere.ply", "--device", "gpu9"), "--device gpu9: cannot be used"),
         (("detect", "nowhere.ply", "--up", "w"), "'--up'"),
         (("encode", "x.ply", "--out", "y", "--model", "nowhere"), "expected a folder of a saved"),
         (("weights", "gpt-17"), "no weights of this name; there are smollm2-135m"),

@@ -85,13 +85,16 @@ class ImageProjection(nn.Module):
         return {"loss": info_nce(images, texts, scale, positives, ignored)}
 
 
-def fit_image_projection(recipe: RegionRecipe, path: Path, step: Step) -> dict[str, float]:
+def fit_image_projection(
+    recipe: RegionRecipe, path: Path, step: Step, *, trust_pickle: bool = False
+) -> dict[str, float]:
     """Fit the projection on the images of a recipe's train split and write it.
 
     Args:
         recipe: its data, cache and seed are used.
         path: a .safetensors file with `weight` [384, 1280] and `bias` [384].
         step: draws lines of progress.
+        trust_pickle: let the text tower's checkpoint run code (`weights.load_checkpoint`).
 
     Returns:
         how often the right class name is the nearest to an image of val and among the nearest five,
@@ -102,7 +105,9 @@ def fit_image_projection(recipe: RegionRecipe, path: Path, step: Step) -> dict[s
     """
     cache = Path(recipe.data.cache)
     sources, said, everything = open_splits(recipe.data, step)
-    words = embed_texts(everything, text_tower(recipe.towers), cache, step)
+    words = embed_texts(
+        everything, text_tower(recipe.towers, trust_pickle=trust_pickle), cache, step
+    )
     pairs = {
         split: read_pairs(found, list(said), words.number, cache, step)
         for split, found in sources.items()

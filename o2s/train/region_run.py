@@ -36,7 +36,9 @@ class RegionReport:
     scores: Mapping[str, Mapping[str, float]]
 
 
-def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionReport:
+def train_regions(
+    recipe: RegionRecipe, folder: Path, step: Step, *, trust_pickle: bool = False
+) -> RegionReport:
     """Train a region encoder; a run that was interrupted goes on after its last epoch, and several
     processes (`torchrun`) share the work.
 
@@ -45,6 +47,7 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
         folder: where everything goes: the encoder, the embedded names of the classes, the scores
             and `checkpoints/`.
         step: draws lines of progress.
+        trust_pickle: let towers and `weights` of others run code (`weights.load_checkpoint`).
 
     Raises:
         InputError: data or towers that cannot be read, too few objects for one batch, towers of
@@ -53,7 +56,7 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
     args = training_arguments(recipe.optimisation, folder / "checkpoints")
     with begun(folder, args, asdict(recipe)) as first:
         with args.main_process_first():  # the others take what it has put into the cache
-            train, val, words, candidates = _batches(recipe, step, args.device)
+            train, val, words, candidates = _batches(recipe, step, args.device, trust_pickle)
         batch = recipe.optimisation.batch_size * args.world_size
         if (recipe.optimisation.draws or len(train)) < batch:
             raise InputError(
@@ -61,7 +64,7 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
                 f"objects of train; expected at least {batch}, the optimisation.batch_size of all "
                 "processes: see optimisation.draws"
             )
-        model = _model(recipe, len(train.classes))
+        model = _model(recipe, len(train.classes), trust_pickle)
         trainer = RegionTrainer(
             model,
             train,
@@ -90,14 +93,14 @@ def train_regions(recipe: RegionRecipe, folder: Path, step: Step) -> RegionRepor
 
 
 def _batches(
-    recipe: RegionRecipe, step: Step, device: torch.device
+    recipe: RegionRecipe, step: Step, device: torch.device, trust_pickle: bool
 ) -> tuple[RegionBatches, RegionBatches, TextEmbeddings, Int64[Tensor, "K"]]:
     """Train, val, the embedded names of the classes of both, and the numbers of those that val's
     objects are told apart from: all that have names, and those of val."""
     cache = Path(recipe.data.cache)
     sources, said, everything = open_splits(recipe.data, step)
     classes = tuple(said)
-    tower = text_tower(recipe.towers, device)
+    tower = text_tower(recipe.towers, device, trust_pickle=trust_pickle)
     width = recipe.size.embedding
     if recipe.objective == "alignment" and tower.width != width:
         raise InputError(
@@ -108,7 +111,8 @@ def _batches(
     images = EmbeddedImages({}, torch.zeros(0, tower.width))
     shown = images_of(sources["train"]) if recipe.alignment.image_weight else []
     if recipe.objective == "alignment" and shown:
-        images = embed_images(shown, image_tower(recipe.towers, device), cache, step)
+        shower = image_tower(recipe.towers, device, trust_pickle=trust_pickle)
+        images = embed_images(shown, shower, cache, step)
     names = texts.vectors[[texts.number[text] for text in said.values()]]
     words = TextEmbeddings(classes, (), names[:, None], tower.name)
     train, val = (
@@ -130,10 +134,12 @@ def _batches(
     return train, val, words, torch.tensor(candidates)
 
 
-def _model(recipe: RegionRecipe, classes: int) -> RegionAligner | RegionClassifier:
+def _model(
+    recipe: RegionRecipe, classes: int, trust_pickle: bool
+) -> RegionAligner | RegionClassifier:
     point_bert = PointBert(recipe.size)
     if recipe.weights is not None:
-        begun_from = load_region_encoder(recipe.weights)
+        begun_from = load_region_encoder(recipe.weights, trust_pickle)
         size = replace(recipe.size, up=begun_from.config.up)
         if replace(begun_from.config, drop_path=size.drop_path) != size:
             raise InputError(

@@ -60,8 +60,8 @@ class FakeTower:
 
 @pytest.fixture(autouse=True)
 def towers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(region_run, "text_tower", lambda *_: FakeTower())
-    monkeypatch.setattr(region_run, "image_tower", lambda *_: FakeTower())
+    monkeypatch.setattr(region_run, "text_tower", lambda *_, **__: FakeTower())
+    monkeypatch.setattr(region_run, "image_tower", lambda *_, **__: FakeTower())
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,30 @@ def test_a_run_leaves_an_encoder_its_classes_and_its_scores(prepared: Path, tmp_
     assert set(scores["val"]) == {"top1", "top5", "macro_top1", "macro_top5"}
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+def test_pickles_are_trusted_when_told_so(
+    trusted: bool, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+
+    def tower(*_: object, trust_pickle: bool) -> FakeTower:
+        told.append(trust_pickle)
+        return FakeTower()
+
+    def encoder(name: str, trust_pickle: bool) -> None:
+        told.append(trust_pickle)
+        raise InputError(name)
+
+    monkeypatch.setattr(region_run, "text_tower", tower)
+    monkeypatch.setattr(region_run, "image_tower", tower)
+    monkeypatch.setattr(region_run, "load_region_encoder", encoder)
+    options = ["weights=others.pt", "alignment.image_weight=1"]
+    made = recipe(prepared, tmp_path / "cache", *options)
+    with pytest.raises(InputError, match=r"others\.pt"):
+        train_regions(made, tmp_path / "run", step, trust_pickle=trusted)
+    assert told == [trusted] * 3
+
+
 def test_training_moves_points_towards_their_texts(prepared: Path, tmp_path: Path) -> None:
     longer = ["optimisation.epochs=40", "optimisation.learning_rate=0.003"]
     made = recipe(prepared, tmp_path / "cache", *longer)
@@ -156,7 +180,7 @@ from pathlib import Path
 import test_region_run
 from o2s.train import region_run
 from o2s.train.run_folder import leave_together
-region_run.text_tower = region_run.image_tower = lambda *_: test_region_run.FakeTower()
+region_run.text_tower = region_run.image_tower = lambda *_, **__: test_region_run.FakeTower()
 made = test_region_run.recipe(Path(sys.argv[1]), Path(sys.argv[2]), "optimisation.epochs=2")
 region_run.train_regions(made, Path(sys.argv[3]), test_region_run.step)
 leave_together()
