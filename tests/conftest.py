@@ -17,3 +17,8 @@ torch.set_num_threads(1)
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a language model of two random layers with a byte tokenizer."""
     return save_language_model(tmp_path_factory.mktemp("language_model"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, so that no process waits for one of them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

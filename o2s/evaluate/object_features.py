@@ -202,7 +202,8 @@ def embed_scans(
     Raises:
         InputError: a scan lacks the class list, or no object has a class of it.
     """
-    made_from = encoder_checksum(encoder, cut)
+    weights = weights_checksum(encoder)
+    made_from = encoder_checksum(encoder, cut, weights)
     features, targets, names, empty, other = [], [], [], 0, 0
     for done, path in enumerate(scans.paths):
         if progress is not None:
@@ -237,7 +238,7 @@ def embed_scans(
             "cut": cut,
             **(facts or {}),
             "encoder": made_from,
-            "weights": weights_checksum(encoder),
+            "weights": weights,
         },
     )
 
@@ -337,11 +338,12 @@ def _embed_scan(
     return tensors["objects"], tensors["features"]
 
 
-def encoder_checksum(encoder: SceneEncoder, cut: str) -> str:
-    """Of all that the embedding of an object depends on beside its scan."""
+def encoder_checksum(encoder: SceneEncoder, cut: str, weights: str) -> str:
+    """Of all that the embedding of an object depends on beside its scan; `weights` is the
+    checksum of those."""
     config = {"regions": asdict(encoder.config.regions), "cut": cut}
     config["size"] = asdict(encoder.point_bert.config)
-    text = json.dumps(config, sort_keys=True) + weights_checksum(encoder)
+    text = json.dumps(config, sort_keys=True) + weights
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -114,7 +114,8 @@ def embed_shapes(
         raise InputError(
             f"{name}: no shape is of one of the {len(names)} classes; its classes are {there}"
         )
-    checksum = encoder_checksum(encoder, f"shapes {sampling}")
+    weights = weights_checksum(encoder)
+    checksum = encoder_checksum(encoder, f"shapes {sampling}", weights)
     features: list[Float32[Tensor, "_ D"]] = []
     for start in range(0, len(chosen), _STORED):
         rows: list[Float32[Tensor, "P C"]] = []
@@ -142,7 +143,7 @@ def embed_shapes(
             "sampling": sampling,
             **(facts or {}),
             "encoder": checksum,
-            "weights": weights_checksum(encoder),
+            "weights": weights,
         },
     )
 

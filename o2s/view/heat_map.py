@@ -1,6 +1,5 @@
 """What pictures of tables of numbers share: a page with a grid of cells, names beside and above."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from o2s.files import replacing
+from o2s.view.png import DPI, save_png
 
-DPI = 100  # pixels an inch
 MARGIN = 20  # pixels right of the cells and below them
 
 
@@ -37,10 +35,7 @@ def page_of_cells(
     FigureCanvasAgg(figure)
     place = (left / width, MARGIN / height, cell * columns / width, cell * rows / height)
     yield figure, figure.add_axes(place)
-    with replacing(path) as temporary, warnings.catch_warnings():
-        # Letters that the font lacks are drawn as empty boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    save_png(figure, path)
 
 
 def write_above(figure: Figure, line: str, down: float, **style: Any) -> None:

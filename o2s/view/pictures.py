@@ -7,7 +7,6 @@ draw_scene     layout, legend and file
 """
 
 import textwrap
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +24,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 from scipy.ndimage import median_filter
 
-from o2s.files import replacing
 from o2s.scene import Boxes, Scene
+from o2s.view.png import DPI, save_png
 from o2s.view.splatting import Camera, point_spacings, render
 from o2s.view.viewpoints import below_ceiling, best_viewpoint
 
-WIDTH, HEIGHT, DPI = 1600, 900, 100  # pixels, pixels, pixels an inch
+WIDTH, HEIGHT = 1600, 900  # pixels
 LEGEND_ROWS = 6
 ROW = 20  # pixels of a row of the legend
 TICKS = 48  # pixels under and beside the view from above
@@ -126,7 +125,7 @@ def draw_scene(
         x, y = 14 / WIDTH, 1 - 24 / HEIGHT
         figure.text(x, y, line, size=14, weight="bold", va=MIDDLE, parse_math=False)
     _draw_legend(figure, legend, marks)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _colors(scene: Scene) -> Float64[ndarray, "N 3"]:
@@ -359,10 +358,3 @@ def _badge(mark: Mark, size: int) -> dict[str, Any]:
     plate = {"boxstyle": "round,pad=0.22", "facecolor": color, "edgecolor": "black", "lw": 0.8}
     ink = "black" if luminance > 0.42 else "white"
     return {"size": size, "weight": "bold", "ha": "center", "color": ink, "bbox": plate}
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary, warnings.catch_warnings():
-        # Letters that the font lacks are drawn as empty boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
