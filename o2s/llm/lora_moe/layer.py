@@ -192,8 +192,7 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
                 weights = scaling * route.dense(len(a)).to(a.dtype)
                 weights = weights.repeat_interleave(a.shape[1], dim=-1)
                 weights = weights[(slice(None), *[None] * (x.ndim - weights.ndim))]
-                down = a.flatten(0, 1).T.contiguous().T  # for few rows this layout is the faster
-                return down, weights, b.transpose(1, 2).flatten(0, 1)
+                return a.flatten(0, 1), weights, b.transpose(1, 2).flatten(0, 1)
 
             sources = (route, a, b)
             kept = spread() if by_token else self._keep(f"{name} {x.ndim}", sources, spread)
