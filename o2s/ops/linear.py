@@ -3,7 +3,7 @@
 torch multiplies float32 matrices with MKL, which keeps to AVX2 on processors that are not Intel's.
 oneDNN, which comes with torch as well, uses AVX-512 on all that have it: there its products take
 half the time (`python benchmarks/linear.py`). Other types and devices, small products, autocast and
-torch.compile get torch's own.
+torch.compile get torch's own, as do transforms of `torch.func`.
 """
 
 from typing import Any
@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 # The processor's own, or what the environment variable ATEN_CPU_CAPABILITY sets.
 AVX512 = (
@@ -30,7 +29,7 @@ def linear(
     weight: Float[Tensor, "out in"],
     bias: Float[Tensor, "out"] | None = None,
 ) -> Float[Tensor, "*B out"]:
-    """x weight^T + bias, as `torch.nn.functional.linear`; differentiable once."""
+    """x weight^T + bias, as `torch.nn.functional.linear`."""
     return wide_linear(x, weight, bias) if is_wide(x, weight, bias) else F.linear(x, weight, bias)
 
 
@@ -58,6 +57,7 @@ def is_wide(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
         and _is_plain(weight)
         and (bias is None or _is_plain(bias))
         and not torch.is_autocast_enabled("cpu")
+        and not torch._C._are_functorch_transforms_active()
     )
 
 
@@ -91,13 +91,12 @@ class _Linear(torch.autograd.Function):
         return _onednn(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         to_x, to_weight, to_bias = ctx.needs_input_grad
         rows = grad.reshape(-1, grad.shape[-1])
         return (
-            _onednn(grad, weight.t(), None) if to_x else None,
+            wide_linear(grad, weight.t(), None) if to_x else None,
             _to_weight(rows, x.reshape(-1, x.shape[-1])) if to_weight else None,
             rows.sum(dim=0) if to_bias else None,
         )
@@ -105,6 +104,8 @@ class _Linear(torch.autograd.Function):
 
 def _to_weight(grad: Float[Tensor, "N out"], x: Float[Tensor, "N in"]) -> Float[Tensor, "out in"]:
     """grad^T x."""
+    if torch.is_grad_enabled():  # somebody wants second derivatives
+        return wide_linear(grad.t(), x.t(), None)
     total: Tensor | None = None
     for some, seen in zip(grad.split(ROWS_AT_ONCE), x.split(ROWS_AT_ONCE), strict=True):
         part = _onednn(some.t(), seen.t(), None)

@@ -135,7 +135,7 @@ def _batches(
 
 
 def _model(
-    recipe: RegionRecipe, classes: int, trust_pickle: bool
+    recipe: RegionRecipe, classes: int, trust_pickle: bool = False
 ) -> RegionAligner | RegionClassifier:
     point_bert = PointBert(recipe.size)
     if recipe.weights is not None:

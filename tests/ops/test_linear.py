@@ -105,11 +105,26 @@ def test_only_gradients_that_are_wanted_are_computed(calls: list[tuple[int, ...]
     torch.testing.assert_close(bias.grad, torch.full((32,), 6.0))
 
 
-def test_second_derivatives_are_refused() -> None:
-    x, weight = drawn(6, 48).requires_grad_(), drawn(32, 48).requires_grad_()
-    (first,) = torch.autograd.grad(linear(x, weight).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        first.sum().backward()
+def test_second_derivatives_are_those_of_torch(calls: list[tuple[int, ...]]) -> None:
+    def run(function: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        leaves = [drawn(6, 48), drawn(32, 48, seed=1), drawn(32, seed=2)]
+        leaves = [value.requires_grad_() for value in leaves]
+        out = function(*leaves).square().sum()
+        first = torch.autograd.grad(out, leaves, create_graph=True)
+        return torch.autograd.grad([g.square().sum() for g in first], leaves)
+
+    for ours, theirs in zip(run(linear), run(F.linear), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-4)
+    assert calls
+
+
+def test_transforms_of_functions_are_torchs(calls: list[tuple[int, ...]]) -> None:
+    x, weight = drawn(6, 48), drawn(32, 48, seed=1)
+    of_rows = torch.func.vmap(lambda row: linear(row[None], weight)[0])
+    torch.testing.assert_close(of_rows(x), F.linear(x, weight))
+    found = torch.func.grad(lambda w: linear(x, w).square().sum())(weight)
+    torch.testing.assert_close(found, 2 * F.linear(x, weight).T @ x, atol=1e-3, rtol=1e-4)
+    assert not calls
 
 
 def test_checkpointing_gives_the_same_gradients() -> None:

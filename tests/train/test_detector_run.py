@@ -107,6 +107,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
         torch.testing.assert_close(states[1][name], value, atol=2e-3, rtol=2e-3, msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(prepared: Path, tmp_path: Path) -> None:
     options = [word for o in ("optimisation.epochs=1", *SIZE) for word in ("--set", o)]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "o2s"]

@@ -106,6 +106,7 @@ def test_what_records_say_of_where_they_point() -> None:
     )
 
 
+@pytest.mark.slow
 def test_pointers_find_what_questions_speak_of_in_rooms_they_have_not_seen(
     built: tuple[SceneLM, SceneLMProcessor],
 ) -> None:

@@ -186,6 +186,7 @@ leave_together()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_run(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text(TWO)
     here = Path(__file__).parent

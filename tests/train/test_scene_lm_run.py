@@ -219,6 +219,7 @@ def test_a_run_leaves_weights_a_model_and_scores(
     assert any("eval_loss_VQA3D" in entry for entry in history)
 
 
+@pytest.mark.slow
 def test_it_learns_to_say_what_stands_in_the_scene(
     data: Path, language_model: str, tmp_path: Path
 ) -> None:
@@ -276,6 +277,7 @@ leave_together()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(data: Path, language_model: str, tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text(TWO)
     here = Path(__file__).parent

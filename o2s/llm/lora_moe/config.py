@@ -30,7 +30,8 @@ class LoraMoeConfig(PeftConfig):
             "learned": the same weights for whatever is asked, softmax of E learned numbers.
             "fixed": the same weights for whatever is asked, `expert_weights`.
         top_k: how many experts the first three activate; their weights sum to 1. With `num_experts`
-            all are active.
+            all are active. With 1 the weight is always 1, so that the gate learns from
+            `importance_loss` and `load_loss` alone.
         tasks: with gate "task", the name of each expert's task.
         expert_weights: with gate "fixed", the weight of each expert.
         gate_noise: standard deviation of noise on the gate's logits, in training.
@@ -40,6 +41,8 @@ class LoraMoeConfig(PeftConfig):
         load_loss: the same of how often each expert is chosen (their equation 11).
         target_modules: names (or one regular expression, or "all-linear") of the linear layers.
         exclude_modules: names (or one regular expression) of layers to leave alone.
+        modules_to_save: names of further modules that learn and are saved as they are, such as the
+            new head of a classifier (with task type SEQ_CLS PEFT adds that itself).
     """
 
     r: int = 8
@@ -60,6 +63,7 @@ class LoraMoeConfig(PeftConfig):
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"]
     )
     exclude_modules: list[str] | str | None = None
+    modules_to_save: list[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,6 +102,10 @@ class LoraMoeConfig(PeftConfig):
         for name, value in {"r": self.r, "num_experts": self.num_experts, **patterns}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}, expected at least 1")
+        alphas = {f"alpha_pattern[{k}]": v for k, v in self.alpha_pattern.items()}
+        for name, value in {"lora_alpha": self.lora_alpha, **alphas}.items():
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}, expected a number above 0")
         if not 1 <= self.top_k <= self.num_experts:
             raise ValueError(
                 f"top_k is {self.top_k}, expected 1 to num_experts ({self.num_experts})"
@@ -105,7 +113,7 @@ class LoraMoeConfig(PeftConfig):
         if not 0 <= self.lora_dropout < 1:
             raise ValueError(f"lora_dropout is {self.lora_dropout}, expected 0 <= dropout < 1")
         for name in ("gate_noise", "importance_loss", "load_loss"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0")
 
     def _check_gate(self) -> None:

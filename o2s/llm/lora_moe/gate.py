@@ -61,13 +61,21 @@ class RouteState:
     """What every layer of a model looks at: for each adapter its route, or the question that gates
     in the layers read, which is `width` wide.
 
-    `current` is that of the latest call, `fixed` the route that holds while no call names another.
+    `current` is that of the latest call, `fixed` the route that holds while no call names another,
+    `constant` what gives the route of adapters whose gate asks for nothing.
     """
 
     current: dict[str, Route] = field(default_factory=dict)
     fixed: dict[str, Route] = field(default_factory=dict)
     questions: dict[str, Float[Tensor, "B D"]] = field(default_factory=dict)
+    constant: dict[str, "ConstantGate"] = field(default_factory=dict)
     width: int = 0
+
+    def without_question(self, name: str) -> Route | None:
+        """The route that an adapter takes whatever is asked, if there is one."""
+        if name in self.fixed or name not in self.constant:
+            return self.fixed.get(name)
+        return self.constant[name]()
 
 
 def mean_of_question(

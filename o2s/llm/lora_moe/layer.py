@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from o2s.llm.lora_moe.config import LoraMoeConfig
 from o2s.llm.lora_moe.few_tokens import RoutedExperts
 from o2s.llm.lora_moe.gate import Gate, Route, RouteState
-from o2s.ops.linear import is_wide, linear, wide_linear, widen
+from o2s.ops.linear import is_wide, linear, wide_linear
 
 FEW = 4  # tokens a row up to which it is cheaper to compute all experts than to gather the active
 
@@ -39,7 +39,6 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         name: str = "",
     ) -> None:
         super().__init__()
-        widen(base_layer)
         self.base_layer = base_layer
         self.state = state
         self.name = name
@@ -51,7 +50,7 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         self.scaling: dict[str, float] = {}
         self.by_token: dict[str, bool] = {}
         self.merged_adapters: list[str] = []
-        self._merged_deltas: dict[str, Tensor] = {}
+        self._unmerged: dict[str, Tensor] = {}
         self._kept: dict[str, tuple[tuple[object, ...], list[object], Any]] = {}
         self._active_adapter = [adapter_name]
         self.update_layer(adapter_name, config)
@@ -83,13 +82,24 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         """The base layer's output plus that of the active experts."""
         if self.disable_adapters and self.merged:
             self.unmerge()
-        result = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters or self.merged:
+        result = self._base(x, *args, **kwargs)
+        if self.disable_adapters or self.merged or not x.numel():
             return result
+        if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+            self._kept.clear()  # an optimiser may follow, and a fused one leaves no trace
         for name in self.active_adapters:
             if name in self.lora_moe_A:
                 result = self._add_experts(result, x, name)
         return result
+
+    def _base(self, x: Float[Tensor, "*B in"], *args: Any, **kwargs: Any) -> Tensor:
+        """The base layer's output; a plain one without hooks by way of `linear`."""
+        base = self.base_layer
+        hooks = base._forward_hooks, base._forward_pre_hooks, base._backward_hooks
+        plain = type(base) is nn.Linear and "forward" not in base.__dict__
+        if plain and not (any(hooks) or base._backward_pre_hooks or args or kwargs):
+            return linear(x, cast(nn.Linear, base).weight, cast(nn.Linear, base).bias)
+        return base(x, *args, **kwargs)
 
     def route(self, name: str, x: Float[Tensor, "*B in"]) -> Route:
         """The route that an adapter's experts take for this input.
@@ -133,29 +143,39 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the experts of one route (`LoraMoeModel.fix_route`) to the base weight."""
         base = cast(nn.Linear, self.get_base_layer())
-        for name in check_adapters_to_merge(self, adapter_names):
-            if name not in self.lora_moe_A:
-                continue
-            if not base.weight.is_floating_point():
-                raise ValueError(
-                    f"{self.name} is stored as {base.weight.dtype}, which nothing can be merged "
-                    "into; load the model unquantised for that"
-                )
-            if name not in self.state.fixed:
+        names = [n for n in check_adapters_to_merge(self, adapter_names) if n in self.lora_moe_A]
+        if names and not base.weight.is_floating_point():
+            raise ValueError(
+                f"{self.name} is stored as {base.weight.dtype}, which nothing can be merged "
+                "into; load the model unquantised for that"
+            )
+        routes = {name: self.state.without_question(name) for name in names}
+        for name, route in routes.items():
+            if route is None:
                 raise RuntimeError(f"adapter {name} has no route to merge: call fix_route first")
-            delta = self.delta_weight(name, self.state.fixed[name]).to(base.weight)
+        for name, route in routes.items():
+            delta = self.delta_weight(name, cast(Route, route)).to(base.weight)
             if safe_merge and not torch.isfinite(base.weight + delta).all():
                 raise ValueError(f"adapter {name} holds values that are not finite")
+            self._unmerged[name] = base.weight.clone()
             base.weight += delta
-            self._merged_deltas[name] = delta
             self.merged_adapters.append(name)
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Take the merged experts out of the base weight again."""
+        """Make the base weight what it was before experts were merged, bit for bit."""
         base = cast(nn.Linear, self.get_base_layer())
         while self.merged_adapters:
-            base.weight -= self._merged_deltas.pop(self.merged_adapters.pop())
+            base.weight.copy_(self._unmerged.pop(self.merged_adapters.pop()))
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Take an adapter's experts away, and what was made of them."""
+        super().delete_adapter(adapter_name)
+        self._kept.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what can be made again."""
+        return {**self.__dict__, "_kept": {}}
 
     def _add_experts(
         self, result: Float[Tensor, "*B out"], x: Float[Tensor, "*B in"], name: str
@@ -174,7 +194,7 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         if self.training:
             x = self.lora_moe_dropout[name](x)
         by_token = route.experts.ndim > 2
-        keeps = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        keeps = _may_keep()
         if not by_token and (len(route.experts) == 1 or (keeps and route.one)):
 
             def one() -> tuple[Tensor, Tensor]:
@@ -207,7 +227,7 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
 
     def _keep(self, key: str, sources: tuple[object, ...], make: Callable[[], Any]) -> Any:
         """What is made of some sources; without gradients it is kept until one of them changes."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not _may_keep():
             return make()
         states = [_state(source) for source in sources]
         kept = self._kept.get(key)
@@ -216,6 +236,12 @@ class LoraMoeLinear(nn.Module, BaseTunerLayer):
         made = make()
         self._kept[key] = (sources, states, made)
         return made
+
+
+def _may_keep() -> bool:
+    """Whether a call's tensors are what they seem: neither compiled, traced nor differentiated."""
+    unlike = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return not (unlike or torch.is_grad_enabled())
 
 
 def _in_float32_on_cpu(*values: Tensor) -> bool:
@@ -234,8 +260,8 @@ def _add_product(
 ) -> Float[Tensor, "*B out"]:
     """result + hidden up, in one operation where that is faster and the types allow it."""
     if not result.dtype == hidden.dtype == up.dtype:
-        said = (hidden.to(up.dtype) @ up).to(result.dtype)
-        return result + said.reshape(result.shape)
+        said = (hidden.to(up.dtype) @ up).reshape(result.shape)
+        return (result + said).to(result.dtype)  # rounded once, as PEFT's LoRA does
     if up.ndim == 3:
         return torch.baddbmm(result.reshape(*hidden.shape[:-1], -1), hidden, up).reshape_as(result)
     if is_wide(hidden, up.T):

@@ -59,12 +59,18 @@ class LoraMoeModel(BaseTuner):
         if gate is not None:
             empty = any(p.is_meta for p in gate.parameters())  # filled in when it is loaded
             self.lora_moe_gate[adapter_name] = gate if empty else gate.to(embedding.weight.device)
+        if isinstance(gate, ConstantGate):
+            self.state.constant[adapter_name] = gate
+        others = {n: p.requires_grad for n, p in self.lora_moe_gate.named_parameters()}
         try:  # sets which adapter may learn, the gates included
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except Exception:
             if gate is not None:
                 del self.lora_moe_gate[adapter_name]
             raise
+        for name, parameter in self.lora_moe_gate.named_parameters():  # as PEFT does in layers
+            if name.split(".")[0] != adapter_name:
+                parameter.requires_grad_(others[name])
 
     def forward(
         self,
@@ -80,6 +86,8 @@ class LoraMoeModel(BaseTuner):
         balance = self.balance_loss() if torch.is_grad_enabled() else None
         if balance is not None and getattr(found, "loss", None) is not None:
             found.loss = found.loss + balance.to(found.loss)
+        elif balance is not None and isinstance(found, tuple) and kwargs.get("labels") is not None:
+            found = (found[0] + balance.to(found[0]), *found[1:])  # return_dict=False
         return found
 
     def generate(
@@ -94,6 +102,7 @@ class LoraMoeModel(BaseTuner):
         """The model's own `generate`, every token of it on the question's route."""
         with (
             torch.no_grad(),
+            self._without_noise(),
             self._routed(question_ids, question_mask, routing_weights, task_names),
         ):
             return cast(Any, self.model).generate(*args, **kwargs)
@@ -205,7 +214,7 @@ class LoraMoeModel(BaseTuner):
         self.state.fixed = {}
         if weights is not None:
             self.state.fixed = {
-                name: Route.from_weights(self._checked(weights, name)[None])
+                name: Route.from_weights(self._checked(weights.detach(), name)[None])
                 for name in self.active_adapters
             }
 
@@ -230,7 +239,8 @@ class LoraMoeModel(BaseTuner):
         for name in set(self.active_adapters) - set(active):  # PEFT has chosen another
             if name in self.lora_moe_gate:
                 self.lora_moe_gate[name].requires_grad_(True)
-        for held in (self.state.current, self.state.fixed, self.state.questions):
+        state = self.state
+        for held in (state.current, state.fixed, state.questions, state.constant):
             held.pop(adapter_name, None)
 
     def _routes_taken(self, name: str) -> dict[str, Route]:
@@ -300,6 +310,11 @@ class LoraMoeModel(BaseTuner):
         for name in names:
             config = cast(LoraMoeConfig, self.peft_config[name])
             if weights is not None:
+                if weights.ndim != 2 or weights.shape[1] != config.num_experts:
+                    raise ValueError(
+                        f"routing_weights have shape {tuple(weights.shape)}, expected [rows, "
+                        f"{config.num_experts}]: one for each expert of adapter {name}"
+                    )
                 routes[name] = self._route_of(weights)
             elif question_ids is not None and config.reads_question:
                 question = self._mean_of_question(question_ids, question_mask)
@@ -314,7 +329,8 @@ class LoraMoeModel(BaseTuner):
             elif not config.by_token:
                 raise ValueError(
                     "LoRA-MoE needs a route: pass question_ids and question_mask (the tokens of "
-                    'the question alone), or routing_weights, or with gate "task" task_names'
+                    'the question alone), or routing_weights, or with gate "task" task_names; '
+                    "transformers' Trainer passes them on with remove_unused_columns=False"
                 )
         with self._taking(routes, questions):
             yield
@@ -337,6 +353,8 @@ class LoraMoeModel(BaseTuner):
             return Route.from_weights(weights)
         kept = self._latest
         if kept is None or kept[0] is not weights or not torch.equal(kept[1], weights):
+            if not torch.isfinite(weights).all():
+                raise ValueError("routing_weights hold a number that is not finite")
             # Beside a copy, since someone may write other weights into the same tensor.
             self._latest = kept = weights, weights.clone(), Route.from_weights(weights)
         return kept[2]
