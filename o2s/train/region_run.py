@@ -93,7 +93,7 @@ def train_regions(
 
 
 def _batches(
-    recipe: RegionRecipe, step: Step, device: torch.device, trust_pickle: bool
+    recipe: RegionRecipe, step: Step, device: torch.device, trust_pickle: bool = False
 ) -> tuple[RegionBatches, RegionBatches, TextEmbeddings, Int64[Tensor, "K"]]:
     """Train, val, the embedded names of the classes of both, and the numbers of those that val's
     objects are told apart from: all that have names, and those of val."""
