@@ -78,8 +78,8 @@ ENCODER_CONFIG = "tiny"  # detector and region encoder, for what needs no langua
 ScanArgument = Annotated[
     Path,
     typer.Argument(
-        help="A scan: .ply, .glb, .obj, .las, .laz, .e57, .pcd, .npz, .npy, .xyz, .txt, .csv, .pts "
-        "or .safetensors."
+        help="A scan: .ply, .pcd, .npz, .npy, .xyz, .txt, .csv, .asc, .pts, .las, .laz, .e57, "
+        ".safetensors, or a mesh: .glb, .gltf, .obj, .stl, .off."
     ),
 ]
 UpOption = Annotated[Up, typer.Option(help="The axis that points up in the file.")]

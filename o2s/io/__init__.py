@@ -235,6 +235,8 @@ def _read_ply(path: Path) -> Cloud:
 
 def _advice(suffix: str) -> str:
     supported = ", ".join([*_READERS, _PREPARED])
+    if suffix == ".zip":
+        return "is an archive; unpack it and give the scan inside"
     if suffix in _OTHER_MESHES:
         return f"meshes of type {suffix} cannot be read; export it as .glb, .obj or .ply"
     return f"files of type {suffix or 'unknown'} cannot be read; expected one of {supported}"
@@ -243,7 +245,7 @@ def _advice(suffix: str) -> str:
 _PREPARED = ".safetensors"
 _TEXTS = (".xyz", ".txt", ".csv", ".asc", ".pts")
 _MESHES = (".glb", ".gltf", ".obj", ".stl", ".off")
-_OTHER_MESHES = (".fbx", ".dae", ".3ds", ".usd", ".usdz", ".blend")
+_OTHER_MESHES = (".fbx", ".dae", ".3ds", ".usd", ".usdc", ".usdz", ".blend")
 _READERS: dict[str, Reader] = {
     **{".ply": _read_ply, ".pcd": read_pcd, ".npz": read_npz, ".npy": read_npy},
     **dict.fromkeys(_TEXTS, read_text),

@@ -58,7 +58,6 @@ def test_las_keeps_millimetres_and_colours(suffix: str, factor: int, tmp_path: P
     np.testing.assert_allclose(cloud.xyz, XYZ + MAP, atol=0.0006)
     assert cloud.rgb is not None
     np.testing.assert_allclose(cloud.rgb, RGB / 255, atol=1e-4)
-    assert cloud.step == 0.001
 
 
 def test_las_without_colours_and_with_withheld_points(tmp_path: Path) -> None:
@@ -77,6 +76,34 @@ def test_e57_joins_its_scans_where_they_stood(tmp_path: Path) -> None:
     np.testing.assert_allclose(cloud.rgb[:300], RGB[:300] / 255, atol=1e-4)
     assert (cloud.rgb[300:] == 0.5).all()
     assert read_e57(e57(tmp_path / "bare.e57", scan_of(XYZ))).rgb is None
+
+
+def test_columns_of_colour_without_a_camera_are_none(tmp_path: Path) -> None:
+    assert read_las(las(tmp_path / "scan.las", colors=0)).rgb is None
+    black = np.zeros((500, 3), int)
+    assert read_e57(e57(tmp_path / "scan.e57", scan_of(XYZ, black))).rgb is None
+
+
+def test_las_without_a_decoder_for_laz_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = las(tmp_path / "scan.laz")
+
+    def refused(path: Path) -> None:
+        raise laspy.LaspyException("No LazBackend selected, cannot decompress data")
+
+    monkeypatch.setattr(laspy, "read", refused)
+    with pytest.raises(InputError, match="read by lazrs, which is missing"):
+        read_las(path)
+
+
+def test_las_that_was_cut_between_points_is_refused(tmp_path: Path) -> None:
+    path = las(tmp_path / "scan.las")
+    with laspy.open(path) as file:
+        size, begin = file.header.point_format.size, file.header.offset_to_point_data
+    path.write_bytes(path.read_bytes()[: begin + 100 * size])
+    with pytest.raises(InputError, match="promises 500 points, the file holds 100"):
+        read_las(path)
 
 
 def test_both_become_scenes(tmp_path: Path) -> None:
@@ -111,5 +138,7 @@ def test_a_missing_package_is_named(
     path = tmp_path / f"scan{suffix}"
     path.write_bytes(b"anything")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(InputError, match=rf"pip install {package}, .*o2s\[survey\]"):
+    with pytest.raises(
+        InputError, match=rf"{package}, which is missing: pip install \"o2s\[survey\]\""
+    ):
         read_scene(path)
