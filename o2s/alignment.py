@@ -77,7 +77,11 @@ class RegionAligner(nn.Module):
     @property
     def scale(self) -> Float[Tensor, ""]:
         """What similarities are multiplied with, at most `largest_scale`."""
-        return self.logit_scale.clamp(max=math.log(self.objective.largest_scale)).exp()
+        with (
+            torch.no_grad()
+        ):  # the parameter itself, as ULIP does: beyond a limit it has no gradient
+            self.logit_scale.clamp_(max=math.log(self.objective.largest_scale))
+        return self.logit_scale.exp()
 
     def forward(
         self,

@@ -113,6 +113,7 @@ def find(
     Similarity is a cosine and means little by itself. The margin tells how much more an object is
     like the query than like the best of other names; below 0, that name fits better.
     """
+    queries = [query.encode(errors="replace").decode() for query in queries]  # no halves of letters
     phrases = [check_query(query, i) for i, query in enumerate(queries, start=1)]
     check_text_options(text_model, text_kind, text_tokenizer)
     check_picture(picture)
@@ -166,7 +167,7 @@ def check_query(query: str, number: int) -> str:
     Raises:
         InputError: there is no word in it; `number` says which query it is.
     """
-    text = " ".join(query.encode(errors="replace").decode().split())  # no halves of letters
+    text = " ".join(query.split())
     if not any(letter.isalnum() for letter in text):
         raise InputError(f"query {number} is {text!r}; expected words, such as 'a chair'")
     return re.sub(r"^(?:an?|the) (?=\S)", "", text, flags=re.IGNORECASE)
@@ -293,8 +294,18 @@ def _embed_words(
 
 
 def _words(text: str) -> set[str]:
-    words = re.findall(r"\w+", text.casefold())
-    return {word.removesuffix("s") if len(word) > 3 else word for word in words}
+    return {_singular(word) for word in re.findall(r"\w+", text.casefold())}
+
+
+def _singular(word: str) -> str:
+    """A word or its plural, as one: shelf of shelves, box of boxes, knif of knives and of knife."""
+    if re.search(r"(?:[aeo]l|ar|ea|oa|[nlw]i)ves$", word):
+        return word[:-3] + "f"
+    if re.search(r"(?:x|ch|sh|ss)es$", word):
+        return word[:-2]
+    if len(word) > 3 and not word.endswith("ss"):
+        word = word.removesuffix("s")
+    return word[:-1] if word.endswith("ife") else word
 
 
 def _found_json(

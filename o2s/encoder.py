@@ -7,6 +7,7 @@ Scene -> detector                   Boxes        R regions of interest
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,12 +29,15 @@ from o2s.detect import (
 from o2s.detector_weights import KINDS, load_detector
 from o2s.errors import InputError
 from o2s.point_bert import SIZES, PointBert, PointBertConfig
-from o2s.region_weights import PRETRAINED, load_region_encoder
+from o2s.region_weights import PRETRAINED, load_region_encoder, points_learned_from
 from o2s.regions import RegionConfig, color_percentiles, crop_regions
 from o2s.scene import Boxes, RegionFeatures, Scene, SceneTokens
 
 # The widest layer of the mini-PointNet: keep it under 256 MB of float32.
 _CHUNK_VALUES = 2**26
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,13 @@ class SceneEncoder(nn.Module):
                 point_bert = PointBert(SIZES[size] if isinstance(size, str) else size)
             else:
                 point_bert = load_region_encoder(config.region_weights, trust_pickle)
+                learned, points = points_learned_from(config.region_weights), config.regions.points
+                if learned not in (None, points):
+                    log.warning(
+                        "%s learned from %d points a region and now gets %d; expected "
+                        "encoder.regions.points=%d",
+                        *(config.region_weights, learned, points, learned),
+                    )
             width, heads = point_bert.config.feature_width, config.aggregator.heads
             if width % heads:
                 raise InputError(f"encoder.aggregator.heads is {heads}, expected to divide {width}")

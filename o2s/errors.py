@@ -7,3 +7,11 @@ class InputError(ValueError):
     The message is one complete line for a person: which file or option, what was found, and what
     was expected. Commands print it and exit with code 2, without a traceback.
     """
+
+    def __init__(self, message: str) -> None:
+        if message.startswith(_FROM_A_WORKER):  # torch's, around the one of ours at its end
+            message = message.strip().rpartition(f"{type(self).__name__}: ")[2]
+        super().__init__(message)
+
+
+_FROM_A_WORKER = "Caught InputError in DataLoader worker"

@@ -35,6 +35,13 @@ def load_region_encoder(name: str, trust_pickle: bool = False) -> PointBert:
         raise InputError(f"{path}: {error}") from error
 
 
+def points_learned_from(name: str) -> int | None:
+    """How many points a region had when the encoder in a file of ours learned, if it says so."""
+    facts = read_facts(PRETRAINED.get(name, Path(name)), "point_bert")
+    points = None if facts is None else facts.get("points")
+    return points if isinstance(points, int) else None
+
+
 def write_region_encoder(path: Path, point_bert: PointBert, facts: Mapping[str, Any]) -> None:
     """A region encoder in half precision with what is known of it, whole or not at all.
 

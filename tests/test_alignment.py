@@ -128,6 +128,11 @@ def test_the_scale_is_learned_and_stays_below_its_limit() -> None:
     with torch.no_grad():
         model.logit_scale.fill_(50.0)
     assert float(model.scale.detach()) == pytest.approx(100.0)
+    model.logit_scale.grad = None
+    model(**batch()).loss.backward()
+    grad = model.logit_scale.grad
+    assert grad is not None
+    assert float(grad) != 0  # so that it can come down again
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,10 @@ def test_regions_are_embedded_as_the_region_encoder_embeds() -> None:
         ("table", "coffee table", True),
         ("chair", "armchair", False),
         ("bed", "bedside table", False),
+        ("bookshelves, boxes", "box bookshelf", True),
+        ("knives and couches", "knife and couch", True),
+        ("stoves", "stove", True),
+        ("glass vases", "glass", True),
     ],
 )
 def test_a_kind_of_the_query_is_no_rival(phrase: str, name: str, same: bool) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from o2s.region_weights import (
     read_region_encoder,
     write_region_encoder,
 )
+from o2s.regions import RegionConfig
 
 SIZE = PointBertConfig(
     channels=7, width=32, depth=1, heads=2, groups=4, neighbours=4, group_width=16, embedding=8
@@ -97,6 +99,21 @@ def test_tensors_that_do_not_fit_their_size_are_refused(
         save_file({**state, **changed}, broken, metadata)
         with pytest.raises(InputError, match="tensors do not fit its size"):
             load_region_encoder(str(broken))
+
+
+def test_another_number_of_points_than_learned_from_is_told(tmp_path: Path, caplog: Any) -> None:
+    path = tmp_path / "mine.safetensors"
+    write_region_encoder(path, PointBert(SIZE), {"points": 300})
+    for points, told in ((300, False), (1024, True)):
+        caplog.clear()
+        SceneEncoder.build(
+            EncoderConfig(
+                detector="clusters",
+                point_bert_weights=str(path),
+                regions=RegionConfig(points=points),
+            )
+        )
+        assert ("expected encoder.regions.points=300" in caplog.text) == told
 
 
 @pytest.mark.parametrize("name", PRETRAINED)

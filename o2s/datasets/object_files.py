@@ -20,6 +20,9 @@ def z_up(points: Float32[np.ndarray, "N 3"]) -> Float32[np.ndarray, "N 3"]:
     return np.stack([points[:, 0], -points[:, 2], points[:, 1]], axis=1)
 
 
+_FARTHEST = 1e10  # squares of differences stay finite in float32
+
+
 def object_points(values: object, at: str) -> Float32[np.ndarray, "N 3"]:
     """The first three columns of an array, as points; `at` begins the error.
 
@@ -31,9 +34,11 @@ def object_points(values: object, at: str) -> Float32[np.ndarray, "N 3"]:
         raise InputError(f"{at}: {_shown(values)}; expected points as numbers of [N, 3] or more")
     with np.errstate(over="ignore", invalid="ignore"):
         points = array[:, :3].astype(np.float32)
-    finite = np.isfinite(points).all(axis=1)
+    finite = (np.abs(points) <= _FARTHEST).all(axis=1)
     if not finite.all():
-        raise InputError(f"{at}: point {int(finite.argmin())} is not finite; expected numbers")
+        raise InputError(
+            f"{at}: point {int(finite.argmin())} is not finite or too far out; expected numbers"
+        )
     return points
 
 

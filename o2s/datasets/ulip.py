@@ -8,7 +8,7 @@
 
     ULIP-Objaverse_triplets/        as those who train on it read it, such as GPT4Point
         merged_data.json            {".../<uid>/<view>.png": captions, the best first}
-        objaverse_pc_parallel/<uid>/<uid>_8192.npz   points [N, 3] as `arr_0`
+        objaverse_pc_parallel/<uid>/<uid>_8192.npz   points [N, 3] as `arr_0`, or with RGB [N, 6]
         render_images_split_100/<uid>/<view>.png
 
     objaverse-lvis/                 read by `Objaverse_Lvis_Colored`
@@ -26,6 +26,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
 
 from o2s.datasets.object_files import (
     distinct,
@@ -179,8 +182,13 @@ class UlipObjaverse(TripletSource):
         files = _files(folder, rf"{re.escape(uid)}_\d+\.npz")
         # The most points, if several were sampled.
         path = max(files, key=_count_in_name, default=folder / f"{uid}_8192.npz")
-        points = z_up(object_points(read_npz(path, "arr_0", "an object's points"), f"{path}"))
-        return Triplet(points, None, self.label(index), self.texts(index), self.images(index))
+        array = read_npz(path, "arr_0", "an object's points")
+        points = object_points(array, f"{path}")
+        colors: UInt8[np.ndarray, "N 3"] | None = None
+        if array.shape[1] >= 6:
+            colors = object_colors(array[:, 3:6], len(points), f"{path}: colours")
+        texts, images = self.texts(index), self.images(index)
+        return Triplet(z_up(points), colors, self.label(index), texts, images)
 
     def label(self, index: int) -> str:
         return self._classes.get(self._uids[index], self._uids[index])

@@ -1,6 +1,7 @@
 """Any text as one vector: a name by its prompts, as zero-shot classification averages them, a
 sentence as it is."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,9 +14,11 @@ PHRASE = 4  # texts of at most so many words are names
 
 
 def prompts_of(text: str, templates: Sequence[str]) -> list[str]:
-    """A name in every template; a longer text, which fits into none, as it is."""
-    short = len(text.split()) <= PHRASE
-    return [fill(template, text) for template in templates] if short else [text]
+    """A name in every template, which brings its own article; a longer text, which fits into none,
+    as it is."""
+    name = re.sub(r"^(?:an?|the) (?=\S)", "", text, flags=re.IGNORECASE)
+    short = len(name.split()) <= PHRASE
+    return [fill(template, name) for template in templates] if short else [text]
 
 
 def embed_phrases(

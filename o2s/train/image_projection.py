@@ -81,8 +81,9 @@ class ImageProjection(nn.Module):
         texts = self.vectors[text_ids]
         positives = text_ids[:, None] == text_ids
         ignored = (classes[:, None] == classes) & ~positives
-        scale = self.logit_scale.clamp(max=math.log(100.0)).exp()
-        return {"loss": info_nce(images, texts, scale, positives, ignored)}
+        with torch.no_grad():
+            self.logit_scale.clamp_(max=math.log(100.0))
+        return {"loss": info_nce(images, texts, self.logit_scale.exp(), positives, ignored)}
 
 
 def fit_image_projection(

@@ -168,6 +168,7 @@ def test_mistakes_of_shapenet_are_named(
         (np.ones((3, 3), bool), "bool of shape [3, 3]; expected points"),
         (np.array([[0, 0, 0], [0, np.nan, 0]]), "point 1 is not finite"),
         (np.array([[1e300, 0, 0]]), "point 0 is not finite"),
+        (np.array([[0, 0, 0], [1e38, 0, 0]]), "point 1 is not finite or too far out"),
     ],
 )
 def test_points_that_are_none_are_named(shapenet: Path, values: Any, message: str) -> None:
@@ -252,6 +253,18 @@ def test_the_most_points_of_an_object_are_taken(objaverse: Path) -> None:
     np.savez(folder / f"{UIDS[0]}_10000.npz", points_of("more"))
     triplet = UlipObjaverse(objaverse)[0]
     np.testing.assert_array_equal(triplet.points, upright(points_of("more")))
+
+
+def test_objects_of_objaverse_may_have_colours(objaverse: Path) -> None:
+    points = points_of("coloured")
+    rgb = np.linspace(0, 1, 3 * len(points)).reshape(-1, 3)
+    folder = objaverse / "objaverse_pc_parallel" / UIDS[0]
+    np.savez(folder / f"{UIDS[0]}_10000.npz", np.hstack([points, rgb]))
+    colored, plain = UlipObjaverse(objaverse)[0], UlipObjaverse(objaverse)[1]
+    np.testing.assert_array_equal(colored.points, upright(points))
+    assert colored.colors is not None
+    np.testing.assert_allclose(colored.colors, rgb * 255, atol=0.51)
+    assert plain.colors is None
 
 
 def test_mistakes_of_objaverse_are_named(objaverse: Path, metadata: Path) -> None:

@@ -19,6 +19,7 @@ def test_names_stand_in_templates_and_sentences_do_not() -> None:
     templates = ("{}", "a scan of a {}.")
     prompts = prompts_of("red office chair", templates)
     assert prompts == ["red office chair", "a scan of a red office chair."]
+    assert prompts_of("a red office chair", templates) == prompts
     sentence = "something to sit on with wheels"
     assert prompts_of(sentence, templates) == [sentence]
 
