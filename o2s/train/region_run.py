@@ -40,7 +40,8 @@ def train_regions(
     recipe: RegionRecipe, folder: Path, step: Step, *, trust_pickle: bool = False
 ) -> RegionReport:
     """Train a region encoder; a run that was interrupted goes on after its last epoch, and several
-    processes (`torchrun`) share the work.
+    processes (`torchrun`) share the work: their batches are one in the loss, while normalisation
+    keeps to the batch of each.
 
     Args:
         recipe: what to train on what, and how.
