@@ -69,9 +69,9 @@ def routes(
 
     Prints the mean weight of each expert and the share of the questions that take it, in all and in
     each group, and warns of experts that hardly any question takes. With --json also the weights of
-    each question.
+    each question and their entropy.
     """
-    from o2s.llm.route_use import use_by_group
+    from o2s.llm.route_use import entropy, use_by_group
     from o2s.loading import ModelSource, load_answerer, set_threads
 
     asked = read_questions(questions, by)
@@ -93,10 +93,16 @@ def routes(
             100 * uses[0].used[expert],
         )
     if json_output:
-        weights = [[round(weight, 4) for weight in row] for row in found.tolist()]
         each = [
-            {"question": " ".join(turns), "group": group, "weights": row}
-            for turns, group, row in zip(asked_of, groups, weights, strict=True)
+            {
+                "question": " ".join(turns),
+                "group": group,
+                "weights": [round(weight, 4) for weight in row],
+                "entropy": round(bits, 4),
+            }
+            for turns, group, row, bits in zip(
+                asked_of, groups, found.tolist(), entropy(found).tolist(), strict=True
+            )
         ]
         print_json({"groups": [asdict(use) for use in uses], "questions": each})
     else:

@@ -43,6 +43,12 @@ def test_use_of_experts() -> None:
     assert use.dead == [2]
 
 
+def test_an_expert_of_next_to_no_weight_is_dead() -> None:
+    use = use_of("dense", torch.tensor([[0.6, 0.4 - 1e-6, 1e-6]]).repeat(5, 1))
+    assert use.used == [1.0, 1.0, 0.0]
+    assert use.dead == [2]
+
+
 def test_groups_come_by_name_after_all() -> None:
     routes = torch.eye(2)[[0, 1, 1]]
     uses = use_by_group(routes, ["b", "a", "a"])
@@ -65,6 +71,8 @@ def test_weights_of_each_question_are_those_of_the_model(
         assert route is not None
         assert entry["question"] == text
         assert entry["weights"] == pytest.approx(route[0].tolist(), abs=1e-4)
+        bits = -sum(w * math.log2(w) for w in route[0].tolist() if w > 0)
+        assert entry["entropy"] == pytest.approx(bits, abs=1e-3)
     assert found["groups"][0]["questions"] == 2
 
 

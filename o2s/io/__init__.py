@@ -229,8 +229,11 @@ def _describe(direction: Float64[torch.Tensor, "3"]) -> str:
 def _read_ply(path: Path) -> Cloud:
     """With the faces if there are few vertices: a model of large faces has no more."""
     data = read_bytes(path)
-    few = read_header(path, data).vertex(path).rows < _FEW_VERTICES
-    return parse_ply(path, data, faces=few)
+    header = read_header(path, data)
+    cloud = parse_ply(path, data, faces=header.vertex(path).rows < _FEW_VERTICES)
+    if cloud.rgb is None and b"TextureFile" in data[: header.size]:
+        log.warning("%s: its texture is not read; export it as .glb or .obj for colours", path)
+    return cloud
 
 
 def _advice(suffix: str) -> str:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+LEAST = 1e-3  # a weight that counts as taken: a dense gate gives none of exactly 0
 DEAD = 0.01  # an expert that fewer questions take than this share is dead
 
 
@@ -45,9 +46,9 @@ def use_of(name: str, routes: Float[Tensor, "N E"]) -> RouteUse:
         name,
         len(routes),
         mean.tolist(),
-        (routes != 0).float().mean(dim=0).tolist(),
-        float(_entropy(routes).mean()),
-        float(_entropy(mean)),
+        (routes.abs() > LEAST).float().mean(dim=0).tolist(),
+        float(entropy(routes).mean()),
+        float(entropy(mean)),
     )
 
 
@@ -59,6 +60,7 @@ def use_by_group(routes: Float[Tensor, "N E"], groups: Sequence[str]) -> list[Ro
     return [use_of("all", routes), *(parts if len(names) > 1 else [])]
 
 
-def _entropy(weights: Float[Tensor, "*N E"]) -> Float[Tensor, "*N"]:
+def entropy(weights: Float[Tensor, "*N E"]) -> Float[Tensor, "*N"]:
+    """Of routes, in bits."""
     shares = weights.abs() / weights.abs().sum(dim=-1, keepdim=True)
     return -torch.xlogy(shares, shares).sum(dim=-1) / torch.log(torch.tensor(2.0))

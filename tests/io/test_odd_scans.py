@@ -73,6 +73,22 @@ def test_of_a_mesh_of_few_vertices_the_faces_are_seen(tmp_path: Path, caplog) ->
     assert len(read_scene(tmp_path / "dense.ply", up="z", unit="m")) == 4000
 
 
+def test_a_texture_beside_a_ply_is_told(tmp_path: Path, caplog) -> None:
+    xyz = np.random.default_rng(0).uniform(0, 4, (300, 3))
+    grey = np.full((300, 3), 0.5, np.float32)
+    for name, cloud in (("plain.ply", Cloud(xyz)), ("colored.ply", Cloud(xyz, grey))):
+        caplog.clear()
+        path = tmp_path / name
+        write_ply(path, cloud)
+        read_scene(path, up="z")
+        assert not caplog.text
+        path.write_bytes(
+            path.read_bytes().replace(b"ply\n", b"ply\ncomment TextureFile a.png\n", 1)
+        )
+        read_scene(path, up="z")
+        assert ("its texture is not read" in caplog.text) == (cloud.rgb is None)
+
+
 def test_feet_and_inches_may_be_said(tmp_path: Path) -> None:
     xyz = np.random.default_rng(0).uniform(0, 4, (300, 3))
     for unit, length in (("ft", 0.3048), ("in", 0.0254)):

@@ -202,6 +202,53 @@ def test_uneven_use_costs(language_model: str) -> None:
     assert model.base_model.balance_loss() is None
 
 
+def test_noise_is_as_strong_as_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, questions = Gate(8, LoraMoeConfig(gate_noise=0.7, top_k=4)), torch.randn(5, 8)
+    drawn = torch.randn(5, 4)
+    monkeypatch.setattr(torch, "randn_like", lambda values: drawn)
+    expected = (questions @ gate.weight.T + 0.7 * drawn).softmax(dim=-1)
+    torch.testing.assert_close(gate(questions).dense(4), expected)
+
+
+def test_each_loss_counts_by_its_weight() -> None:
+    questions = torch.randn(6, 8)
+
+    def balance(**losses: float) -> float:
+        torch.manual_seed(0)
+        gate = Gate(8, LoraMoeConfig(gate_noise=0.5, **losses))
+        gate(questions)
+        return float("nan") if gate.balance is None else float(gate.balance.detach())
+
+    importance, load = balance(importance_loss=1.0), balance(load_loss=1.0)
+    assert load > 0
+    both = balance(importance_loss=0.1, load_loss=0.3)
+    assert both == pytest.approx(0.1 * importance + 0.3 * load)
+    assert math.isnan(balance())
+
+
+def test_the_loss_of_several_gates_is_their_mean(language_model: str) -> None:
+    model = adapted(language_model, gate="layer", importance_loss=1.0).train()
+    model(input_ids=IDS, labels=IDS, **ASKED)
+    each = [gate.balance for gate in cast(Any, model.base_model)._gates()]
+    assert len(each) > 1
+    torch.testing.assert_close(model.base_model.balance_loss(), sum(each) / len(each))
+
+
+def test_dropout_is_of_training_alone(language_model: str) -> None:
+    model = adapted(language_model, lora_dropout=0.5)
+    quiet = logits(model, **ASKED)
+    assert torch.equal(quiet, logits(adapted(language_model), **ASKED))
+    model.train()
+    loud = logits(model, **ASKED)
+    assert not torch.equal(loud, logits(model, **ASKED))
+
+
+def test_excluded_modules_are_left_alone(language_model: str) -> None:
+    model = adapted(language_model, exclude_modules=["v_proj"])
+    names = {name.rsplit(".", 1)[-1] for name in model.base_model.layers("default")}
+    assert names == {"q_proj", "k_proj", "o_proj"}
+
+
 def test_an_earlier_calls_balance_is_not_learned_again(language_model: str) -> None:
     model = adapted(language_model, importance_loss=0.1).train()
     model(input_ids=IDS, labels=IDS, **ASKED).loss.backward()
