@@ -140,6 +140,42 @@ def test_pickles_are_trusted_when_told_so(
     assert told == [trusted, trusted]  # of the text tower and the encoder
 
 
+def test_images_are_learned_from_and_towers_run_once(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = tmp_path / "crop.png"
+    Image.new("RGB", (9, 7)).save(shown)
+    take = ScanObjects.__getitem__
+    monkeypatch.setattr(ScanObjects, "images", lambda self, index: (shown,))
+    monkeypatch.setattr(
+        ScanObjects, "__getitem__", lambda self, index: replace(take(self, index), images=(shown,))
+    )
+    asked: list[object] = []
+    seen: list[bool] = []
+
+    class Tower(FakeTower):
+        def __call__(self, items: Sequence[object]) -> torch.Tensor:
+            asked.extend(items)
+            return super().__call__(items)
+
+    forward = RegionAligner.forward
+
+    def watched(self: RegionAligner, **batch: torch.Tensor) -> object:
+        seen.append(bool(batch["has_image"].any()))
+        return forward(self, **batch)
+
+    monkeypatch.setattr(region_run, "text_tower", lambda *_, **__: Tower())
+    monkeypatch.setattr(region_run, "image_tower", lambda *_, **__: Tower())
+    monkeypatch.setattr(RegionAligner, "forward", watched)
+    made = recipe(prepared, tmp_path / "cache", "optimisation.epochs=1")
+    train_regions(made, tmp_path / "run", step)
+    assert seen == [True] * len(seen) != []
+    assert {type(item) for item in asked} == {str, Image.Image}
+    asked.clear()
+    train_regions(made, tmp_path / "again", step)
+    assert not asked
+
+
 def test_training_moves_points_towards_their_texts(prepared: Path, tmp_path: Path) -> None:
     longer = ["optimisation.epochs=40", "optimisation.learning_rate=0.003"]
     made = recipe(prepared, tmp_path / "cache", *longer)

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from o2s.errors import InputError
+from o2s.train import regions
 from o2s.train.checks import check_optimisation
 from o2s.train.detector_recipe import DetectorOptimisation
 from o2s.train.regions import RegionOptimisation
@@ -150,3 +151,13 @@ def test_settings_that_cannot_be_meant_are_refused(
     with pytest.raises(ValueError, match=says):
         kind(**values)
     check_optimisation(SimpleNamespace())
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_bf16_is_used_where_it_is_faster_and_tensorboard_always(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regions, "has_bf16", lambda: there)
+    args = regions.training_arguments(RegionOptimisation(), tmp_path)
+    assert args.bf16 is there
+    assert args.report_to == ["tensorboard"]
