@@ -14,7 +14,7 @@ from o2s.regions import GREY
 class RegionAugmentation:
     """What is changed, in this order; every change can be switched off with 0, or (1, 1).
 
-    The first two are for objects in scans; `dropout`, `scale`, `shift`, `perturb` and `turn` are
+    The first three are for objects in scans; `dropout`, `scale`, `shift`, `perturb` and `turn` are
     ULIP's with its values. A drop of points puts them all onto the first point, as there.
 
     Args:
@@ -23,11 +23,11 @@ class RegionAugmentation:
         box_jitter: standard deviation of the move of each face of an object's box, as a share of
             the side's length; what lies in the moved box is the region.
         occlusion: probability that points beyond a random plane are missing, at most half.
+        warp: largest move of a point, of the region's radius, as the region is bent by smooth waves
+            at least as long as itself: a few shapes of a class stand for others unseen.
         dropout: largest share of the points that is dropped.
         scale: least and greatest factor of all lengths.
         stretch: least and greatest factor of each axis of its own.
-        warp: largest move of a point, of the region's radius, as the region is bent by smooth waves
-            at least as long as itself: a few shapes of a class stand for others unseen.
         shift: largest shift along each axis, of the region's radius.
         perturb: standard deviation, in radians, of a small turn about each axis, cut off at three
             times that.
@@ -46,10 +46,10 @@ class RegionAugmentation:
     on_normalised: bool = True
     box_jitter: float = 0.0
     occlusion: float = 0.0
+    warp: float = 0.0
     dropout: float = 0.875
     scale: Sequence[float] = (0.8, 1.25)
     stretch: Sequence[float] = (1.0, 1.0)
-    warp: float = 0.0
     shift: float = 0.1
     perturb: float = 0.06
     turn: float = np.pi
@@ -98,7 +98,7 @@ def occlude(rng: np.random.Generator, points: Float32[np.ndarray, "N 3"]) -> Boo
 def change_shape(
     rng: np.random.Generator, points: Float32[np.ndarray, "P 3"], augment: RegionAugmentation
 ) -> tuple[Float32[np.ndarray, "P 3"], Bool[np.ndarray, "P"]]:
-    """Points after all changes of geometry from `dropout` to `jitter`, and which were dropped.
+    """Points after all changes of geometry from `warp` to `jitter`, and which were dropped.
 
     Points come in any unit, about any origin; scaling and turning are about their mean.
     """

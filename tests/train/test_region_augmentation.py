@@ -133,6 +133,26 @@ def test_a_shift_is_measured_in_the_radius() -> None:
     assert 0 < np.abs(move).max() <= 0.1 * radius + 1e-5
 
 
+def test_scaling_comes_before_shifting_and_turning_after_both() -> None:
+    points = cloud()
+    middle = points.mean(axis=0)
+    radius = np.linalg.norm(points - middle, axis=1).max()
+
+    def moves(**settings: object) -> np.ndarray:
+        found = [changed(points, seed, shift=0.1, **settings) for seed in range(200)]
+        return np.array([f.mean(axis=0) - middle for f in found]) / radius
+
+    # A shift before scaling would become ten times as long.
+    assert np.abs(moves(scale=(10.0, 10.0))).max() <= 0.1 + 1e-4
+    # A shift after the turn would stay within its bound along each axis.
+    assert np.abs(moves(turn=np.pi)[:, :2]).max() > 0.11
+    turned = moves(turn=np.pi)
+    assert np.abs(turned[:, 2]).max() <= 0.1 + 1e-4
+    # And the turn about z comes last: a tilt before it leaves heights to the tilt alone.
+    tilted, both = (changed(points, 3, perturb=0.05, turn=turn) for turn in (0.0, np.pi))
+    np.testing.assert_allclose(both[:, 2], tilted[:, 2], atol=1e-5)
+
+
 def test_a_box_with_moved_faces_holds_other_points() -> None:
     points = cloud(5000)
     box = np.array([1, 2, 3, 2, 1, 0.5], np.float32)
