@@ -50,12 +50,12 @@ def read_mesh(path: Path) -> Cloud:
     if path.suffix.lower() in (".glb", ".gltf"):
         check_extensions(path, data)
     with _large_images():
-        parts = _load(path)
-        if not parts:
+        loaded = _load(path)
+        if isinstance(loaded, Cloud):
+            return loaded
+        if not loaded:
             raise InputError(f"{path}: has no faces; expected a mesh")
-        if isinstance(parts[0], Cloud):
-            return parts[0]
-        return _points_on(path, parts)
+        return _points_on(path, loaded)
 
 
 def _points_on(path: Path, parts: list[Part]) -> Cloud:
@@ -75,7 +75,7 @@ def _points_on(path: Path, parts: list[Part]) -> Cloud:
     rgb = np.full((count, 3), GREY, np.float32)
     palette = _Palette(path)
     colored = False
-    for part, start, begin, end in zip(parts, first, begins[:-1], begins[1:], strict=False):
+    for part, start, begin, end in zip(parts, first[:-1], begins[:-1], begins[1:], strict=True):
         if end > begin:
             found = palette.colors(part, face[begin:end] - start, weights[begin:end])
             if found is not None:
@@ -88,8 +88,8 @@ def _points_on(path: Path, parts: list[Part]) -> Cloud:
     )
 
 
-def _load(path: Path) -> list[Any]:
-    """The parts of a mesh, or one Cloud of a file that holds points alone."""
+def _load(path: Path) -> list[Part] | Cloud:
+    """The parts of a mesh that have faces, or the points of a file that holds nothing else."""
     import trimesh  # takes a third of a second
     from trimesh.resolvers import FilePathResolver
 
@@ -106,8 +106,8 @@ def _load(path: Path) -> list[Any]:
 
     try:
         scene: Any = trimesh.load_scene(str(path), process=False, resolver=Beside(str(path)))
-        parts: list[Any] = []
-        points = []
+        parts: list[Part] = []
+        points: list[tuple[Float64[np.ndarray, "N 3"], Any]] = []
         for node in scene.graph.nodes_geometry:
             matrix, name = scene.graph[node]
             geometry = scene.geometry[name]
@@ -122,7 +122,7 @@ def _load(path: Path) -> list[Any]:
             colors = [np.asarray(getattr(geometry, "colors", ())) for _, geometry in points]
             known = all(len(c) == len(v) for c, (v, _) in zip(colors, points, strict=True))
             rgb = unit_colors(np.concatenate(colors)[:, :3]) if known else None
-            return [Cloud(np.concatenate([vertices for vertices, _ in points]), rgb)]
+            return Cloud(np.concatenate([vertices for vertices, _ in points]), rgb)
     except Exception as error:  # trimesh raises whatever numpy, json or a parser raise
         text = str(error).strip().splitlines()
         reason = quote(text[0]) if text else type(error).__name__
