@@ -128,14 +128,18 @@ def read_bytes(path: Path, expected: str = "a scan file") -> bytes:
     Raises:
         InputError: there is no such file, it is a folder, empty, or cannot be read.
     """
-    require_file(path, expected)
+    require_content(path, expected)
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if not data:
+
+
+def require_content(path: Path, expected: str = "a scan file") -> None:
+    """Raise InputError unless `path` is a regular file that holds something."""
+    require_file(path, expected)
+    if not path.stat().st_size:
         raise InputError(f"{path}: the file is empty; expected {expected}")
-    return data
 
 
 def require_file(path: Path, expected: str = "a scan file") -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from PIL import Image
 
 from o2s.errors import InputError
-from o2s.io.cloud import Cloud, quote, read_bytes, unit_colors
+from o2s.io.cloud import Cloud, quote, read_bytes, require_content, unit_colors
 from o2s.io.gltf import check_extensions
 from o2s.ops.meshes import draw_on_faces
 
@@ -46,9 +46,9 @@ def read_mesh(path: Path) -> Cloud:
     Raises:
         InputError: the file is missing, damaged, or holds nothing that has an area.
     """
-    data = read_bytes(path, "a mesh")
+    require_content(path, "a mesh")
     if path.suffix.lower() in (".glb", ".gltf"):
-        check_extensions(path, data)
+        check_extensions(path, read_bytes(path))
     with _large_images():
         loaded = _load(path)
         if isinstance(loaded, Cloud):

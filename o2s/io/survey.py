@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Num
 
 from o2s.errors import InputError
-from o2s.io.cloud import Cloud, read_bytes, step_of, unit_colors
+from o2s.io.cloud import Cloud, require_content, step_of, unit_colors
 
 _RGB = ("red", "green", "blue")
 
@@ -18,7 +18,7 @@ def read_las(path: Path) -> Cloud:
     Raises:
         InputError: the file is missing or damaged, or laspy is not installed.
     """
-    read_bytes(path)
+    require_content(path)
     try:
         import laspy
     except ImportError:
@@ -49,7 +49,7 @@ def read_e57(path: Path) -> Cloud:
     Raises:
         InputError: the file is missing or damaged, or pye57 is not installed.
     """
-    read_bytes(path)
+    require_content(path)
     try:
         import pye57
     except ImportError:
