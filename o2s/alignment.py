@@ -65,6 +65,14 @@ class AlignmentLoss:
     image: Float[Tensor, ""]
 
 
+def limited_scale(logit_scale: nn.Parameter, largest: float) -> Float[Tensor, ""]:
+    """The exponential of a learned number, which is itself set back to its limit where it is above:
+    beyond it there would be no gradient to bring it down (ULIP does so after each step)."""
+    with torch.no_grad():
+        logit_scale.clamp_(max=math.log(largest))
+    return logit_scale.exp()
+
+
 class RegionAligner(nn.Module):
     """Point-BERT with the learned scale of its similarities to texts and images."""
 
@@ -77,11 +85,7 @@ class RegionAligner(nn.Module):
     @property
     def scale(self) -> Float[Tensor, ""]:
         """What similarities are multiplied with, at most `largest_scale`."""
-        with (
-            torch.no_grad()
-        ):  # the parameter itself, as ULIP does: beyond a limit it has no gradient
-            self.logit_scale.clamp_(max=math.log(self.objective.largest_scale))
-        return self.logit_scale.exp()
+        return limited_scale(self.logit_scale, self.objective.largest_scale)
 
     def forward(
         self,

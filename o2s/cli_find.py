@@ -46,6 +46,7 @@ from o2s.options import (
     check_text_options,
 )
 from o2s.terminal import boxes_json, out, print_json, progress_bar, read_scan, say_untrained, step
+from o2s.words import without_article
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32
@@ -170,7 +171,7 @@ def check_query(query: str, number: int) -> str:
     text = " ".join(query.split())
     if not any(letter.isalnum() for letter in text):
         raise InputError(f"query {number} is {text!r}; expected words, such as 'a chair'")
-    return re.sub(r"^(?:an?|the) (?=\S)", "", text, flags=re.IGNORECASE)
+    return without_article(text)
 
 
 def embed_regions(encoder: "SceneEncoder", look: "RegionFeatures") -> "Float32[Tensor, 'R E']":

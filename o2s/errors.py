@@ -15,3 +15,9 @@ class InputError(ValueError):
 
 
 _FROM_A_WORKER = "Caught InputError in DataLoader worker"
+
+
+def first_line(error: Exception) -> str:
+    """What another library says went wrong, or at least the kind of its error."""
+    text = (getattr(error, "strerror", None) or str(error)).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
@@ -44,6 +44,20 @@ def adapted(folder: str, dtype: torch.dtype = torch.float32, **options: object) 
         if "lora_moe_B" in name:
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.2
     return model.eval()
+
+
+def as_lora(ours: PeftModel, folder: str, dtype: torch.dtype = torch.float32) -> PeftModel:
+    """PEFT's LoRA with the weights of `adapted(folder, dtype, num_experts=1, top_k=1)`."""
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    config = LoraConfig(r=2, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM")
+    theirs = get_peft_model(base_model(folder, dtype), config).eval()
+    state = ours.state_dict()
+    for name, parameter in theirs.named_parameters():
+        for matrix in "AB":
+            if f"lora_{matrix}" in name:
+                key = name.replace(f"lora_{matrix}", f"lora_moe_{matrix}")
+                parameter.data = state[key.removesuffix(".weight")][0]
+    return theirs
 
 
 def logits(model: nn.Module, ids: Tensor = IDS, **options: object) -> Tensor:

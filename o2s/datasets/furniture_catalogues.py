@@ -27,11 +27,10 @@ from o2s.datasets.furniture_meshes import (
     Files,
     Model,
     bounds,
-    first_line,
     kind_of_file,
     read_mesh,
 )
-from o2s.errors import InputError
+from o2s.errors import InputError, first_line
 from o2s.io.cloud import quote
 
 TABLE = "furniture.csv"

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32, UInt8
 from PIL import Image
 
-from o2s.errors import InputError
+from o2s.errors import InputError, first_line
 from o2s.io.cloud import quote
 
 
@@ -223,11 +223,6 @@ class _Neighbours(Mapping[str, bytes]):
 
 def kind_of_file(model: Model) -> str:
     return PurePosixPath(model.name).suffix.lower().removeprefix(".")
-
-
-def first_line(error: Exception) -> str:
-    text = (getattr(error, "strerror", None) or str(error)).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 DAMAGE = (BadZipFile, TarError, LZMAError, zlib.error, EOFError, OSError, RuntimeError)

@@ -1,7 +1,6 @@
 """Any text as one vector: a name by its prompts, as zero-shot classification averages them, a
 sentence as it is."""
 
-import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from o2s.evaluate.text_embeddings import fill, unit
+from o2s.words import without_article
 
 PHRASE = 4  # texts of at most so many words are names
 
@@ -16,7 +16,7 @@ PHRASE = 4  # texts of at most so many words are names
 def prompts_of(text: str, templates: Sequence[str]) -> list[str]:
     """A name in every template, which brings its own article; a longer text, which fits into none,
     as it is."""
-    name = re.sub(r"^(?:an?|the) (?=\S)", "", text, flags=re.IGNORECASE)
+    name = without_article(text)
     short = len(name.split()) <= PHRASE
     return [fill(template, name) for template in templates] if short else [text]
 

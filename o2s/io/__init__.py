@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64
 
 from o2s.errors import InputError
 from o2s.io.arrays import read_npz, read_prepared, write_prepared
-from o2s.io.cloud import Cloud, Reader, read_bytes, require_file
+from o2s.io.cloud import FARTHEST, Cloud, Reader, read_bytes, require_file
 from o2s.io.labelled import is_labelled, labelled_scene
 from o2s.io.mesh import read_mesh
 from o2s.io.pcd import read_pcd
@@ -108,7 +108,7 @@ def usable_points(
     Raises:
         InputError: no point has finite coordinates.
     """
-    valid = (np.abs(cloud.xyz) <= _FARTHEST).all(axis=1)
+    valid = (np.abs(cloud.xyz) <= FARTHEST).all(axis=1)
     dropped = len(cloud) - int(valid.sum())
     if dropped == len(cloud):
         found = f"{dropped} points, none with finite coordinates" if dropped else "no points"
@@ -259,7 +259,6 @@ SUFFIXES = (*_READERS, _PREPARED)
 _METRES: dict[Metric, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "ft": 0.3048, "in": 0.0254}
 _COARSE = 0.005  # metres between neighbouring coordinates, from which on a warning tells of it
 _INDOORS = 1000.0  # metres from the middle of a scan; what lies farther off is a stray point
-_FARTHEST = 1e10  # the Earth's radius is 6.4e9 millimetres: beyond lie markers of invalid points
 _SAMPLE = 50_000
 _FEW_VERTICES = 100_000  # of a PLY file, below which its faces are looked at
 _APART, _SAMPLING, _SAMPLED = 0.05, 0.02, 300_000  # metres, metres, points at most

@@ -89,7 +89,7 @@ def step_of(xyz: Num[np.ndarray, "N 3"]) -> float:
     if xyz.dtype.kind != "f" or not len(xyz):
         return 0.0
     with np.errstate(invalid="ignore", over="ignore"):
-        finite = xyz[(np.abs(xyz.astype(np.float64)) < 1e10).all(axis=1)]
+        finite = xyz[(np.abs(xyz.astype(np.float64)) < FARTHEST).all(axis=1)]
     return float(np.spacing(np.abs(finite).max())) if len(finite) else 0.0
 
 
@@ -169,6 +169,8 @@ def quote(text: object) -> str:
 
 
 Reader = Callable[[Path], Cloud]
+FARTHEST = 1e10  # the Earth's radius is 6.4e9 millimetres: beyond lie markers of invalid points
+GREY = 0.5  # of points without a colour beside others
 FLOAT32_REACH = 10_000  # metres, beyond which float32 loses a millimetre
 
 _XYZ = [("x", "y", "z")]

@@ -16,14 +16,12 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from PIL import Image
 
-from o2s.errors import InputError
-from o2s.io.cloud import Cloud, quote, read_bytes, require_content, unit_colors
+from o2s.errors import InputError, first_line
+from o2s.io.cloud import FARTHEST, GREY, Cloud, quote, read_bytes, require_content, unit_colors
 from o2s.io.gltf import check_extensions
 from o2s.ops.meshes import draw_on_faces
 
 FEWEST, MOST = 300_000, 2_000_000  # points; between them as many as a closed mesh has vertices
-GREY = 0.5  # of parts without a colour beside others
-FARTHEST = 1e10  # what lies beyond marks that nothing was measured
 WIDEST = 4096  # texels of a texture that are kept along a side
 
 log = logging.getLogger(__name__)
@@ -124,10 +122,8 @@ def _load(path: Path) -> list[Part] | Cloud:
             rgb = unit_colors(np.concatenate(colors)[:, :3]) if known else None
             return Cloud(np.concatenate([vertices for vertices, _ in points]), rgb)
     except Exception as error:  # trimesh raises whatever numpy, json or a parser raise
-        text = str(error).strip().splitlines()
-        reason = quote(text[0]) if text else type(error).__name__
         raise InputError(
-            f"{path}: not a whole mesh, or a file beside it is missing ({reason})"
+            f"{path}: not a whole mesh, or a file beside it is missing ({quote(first_line(error))})"
         ) from None
     return [part for part in parts if len(part.faces)]
 

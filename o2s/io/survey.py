@@ -1,13 +1,14 @@
 """Files of laser scanners and surveys: .las and .laz (ASPRS) by laspy, .e57 (ASTM) by pye57."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Num
 
-from o2s.errors import InputError
-from o2s.io.cloud import Cloud, require_content, step_of, unit_colors
+from o2s.errors import InputError, first_line
+from o2s.io.cloud import GREY, Cloud, require_content, step_of, unit_colors
 
 _RGB = ("red", "green", "blue")
 
@@ -19,10 +20,7 @@ def read_las(path: Path) -> Cloud:
         InputError: the file is missing or damaged, or laspy is not installed.
     """
     require_content(path)
-    try:
-        import laspy
-    except ImportError:
-        raise _missing(path, "laspy") from None
+    laspy = _package(path, "laspy")
     try:
         table = laspy.read(path)
         promised = table.header.point_count
@@ -50,10 +48,7 @@ def read_e57(path: Path) -> Cloud:
         InputError: the file is missing or damaged, or pye57 is not installed.
     """
     require_content(path)
-    try:
-        import pye57
-    except ImportError:
-        raise _missing(path, "pye57") from None
+    pye57 = _package(path, "pye57")
 
     class File(pye57.E57):
         """Colours as numbers of any kind: pye57 takes bytes alone."""
@@ -81,7 +76,7 @@ def read_e57(path: Path) -> Cloud:
         raise InputError(f"{path}: holds no scans; expected at least one")
     rgb = None
     if any(cloud.rgb is not None for cloud in clouds):
-        grey = (np.full((len(c), 3), 0.5, np.float32) if c.rgb is None else c.rgb for c in clouds)
+        grey = (np.full((len(c), 3), GREY, np.float32) if c.rgb is None else c.rgb for c in clouds)
         rgb = np.concatenate(list(grey))
     xyz = np.concatenate([cloud.xyz for cloud in clouds])
     return Cloud(xyz, rgb, step=max(cloud.step for cloud in clouds))
@@ -101,10 +96,16 @@ def _colors(rgb: Num[np.ndarray, "N 3"] | None) -> Float32[np.ndarray, "N 3"] | 
     return unit_colors(rgb) if rgb is not None and rgb.any() else None
 
 
+def _package(path: Path, name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise _missing(path, name) from None
+
+
 def _missing(path: Path, package: str) -> InputError:
     return InputError(f'{path}: is read by {package}, which is missing: pip install "o2s[survey]"')
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    text = str(error).strip().splitlines()
-    return InputError(f"{path}: cannot be read ({text[0] if text else type(error).__name__})")
+    return InputError(f"{path}: cannot be read ({first_line(error)})")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
-from o2s.alignment import info_nce
+from o2s.alignment import info_nce, limited_scale
 from o2s.datasets.triplets import TripletSource
 from o2s.errors import InputError
 from o2s.files import replacing
@@ -81,9 +81,8 @@ class ImageProjection(nn.Module):
         texts = self.vectors[text_ids]
         positives = text_ids[:, None] == text_ids
         ignored = (classes[:, None] == classes) & ~positives
-        with torch.no_grad():
-            self.logit_scale.clamp_(max=math.log(100.0))
-        return {"loss": info_nce(images, texts, self.logit_scale.exp(), positives, ignored)}
+        scale = limited_scale(self.logit_scale, 100.0)
+        return {"loss": info_nce(images, texts, scale, positives, ignored)}
 
 
 def fit_image_projection(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapted import IDS, MASK, QUESTIONS, adapted, base_model, logits
-from peft import LoraConfig, get_peft_model
+from adapted import IDS, MASK, QUESTIONS, adapted, as_lora, base_model, logits
+from peft import get_peft_model
 from torch import nn
 
 from o2s.llm.lora_moe import LoraMoeConfig, LoraMoeLinear, Route
@@ -51,16 +51,8 @@ def test_the_layer_is_the_plain_sum_over_experts() -> None:
 
 def test_one_expert_is_lora(language_model: str) -> None:
     """Also shows that alpha / r is applied."""
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
     ours = adapted(language_model, num_experts=1, top_k=1)
-    config = LoraConfig(r=2, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM")
-    theirs = get_peft_model(base_model(language_model), config).eval()
-    state = ours.state_dict()
-    for name, parameter in theirs.named_parameters():
-        for matrix in "AB":
-            if f"lora_{matrix}" in name:
-                key = name.replace(f"lora_{matrix}", f"lora_moe_{matrix}")
-                parameter.data = state[key.removesuffix(".weight")][0]
+    theirs = as_lora(ours, language_model)
     got = logits(ours, question_ids=QUESTIONS, question_mask=MASK)
     torch.testing.assert_close(got, logits(theirs))
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from adapted import ASKED, IDS, MASK, QUESTIONS, adapted, base_model, logits
-from peft import LoraConfig, PeftModel, get_peft_model
+from adapted import ASKED, IDS, MASK, QUESTIONS, adapted, as_lora, base_model, logits
+from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
@@ -74,15 +74,7 @@ def test_unmerging_gives_the_very_weights_back(language_model: str, dtype: torch
 
 def test_one_expert_on_a_bf16_base_is_lora(language_model: str) -> None:
     ours = adapted(language_model, torch.bfloat16, num_experts=1, top_k=1)
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
-    config = LoraConfig(r=2, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM")
-    theirs = get_peft_model(base_model(language_model, torch.bfloat16), config).eval()
-    state = ours.state_dict()
-    for name, parameter in theirs.named_parameters():
-        for matrix in "AB":
-            if f"lora_{matrix}" in name:
-                key = name.replace(f"lora_{matrix}", f"lora_moe_{matrix}")
-                parameter.data = state[key.removesuffix(".weight")][0]
+    theirs = as_lora(ours, language_model, torch.bfloat16)
     assert torch.equal(logits(ours), logits(theirs))
 
 
